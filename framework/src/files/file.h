@@ -1,0 +1,31 @@
+/* file.h -- whole files and folders, written so that a crash leaves the old one or the new one. */
+#ifndef FILES_FILE_H
+#define FILES_FILE_H
+
+#include "qfw/status.h"
+
+/* Read a regular file (symlinks followed) of at most max_bytes into NUL-terminated memory (mem_free). E_IO_*,
+ * E_NOINPUT (exit 66) when it is missing or unreadable. */
+qfw_status file_read(const char *path, uint64_t max_bytes, char **text, size_t *n);
+/* Write aside, fsync, rename over `path`, fsync the folder. */
+qfw_status file_write(const char *path, const void *data, size_t n);
+qfw_status file_copy(const char *from, const char *to); /* atomic as file_write, bytes unchanged */
+qfw_status dir_make(const char *path);                  /* and its parents; an existing one is fine */
+qfw_status dir_sync(const char *path);
+qfw_status dir_remove(const char *path);                /* a folder of ours and what is in it */
+int file_exists(const char *path);
+int dir_exists(const char *path);
+char *path_join(const char *folder, const char *name);  /* mem_free; an absolute name wins; NULL: no memory */
+
+/* SHA-256, as 64 hex digits and a NUL. */
+typedef struct sha256 {
+    uint32_t h[8];
+    uint64_t n;
+    uint8_t block[64];
+} sha256;
+void sha256_init(sha256 *s);
+void sha256_add(sha256 *s, const void *data, size_t n);
+void sha256_hex(sha256 *s, char out[65]);
+qfw_status file_sha256(const char *path, char out[65]);
+
+#endif

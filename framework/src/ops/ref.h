@@ -1,0 +1,27 @@
+/* ref.h -- how reference kernels read and write tensors.
+ *
+ * A reference kernel computes in double, whatever the dtype and the strides of its operands: it is the
+ * oracle that every backend is held to, and with F64 operands the subject of the gradient checks. It is
+ * plain before it is quick; loops over rows go through parallel_for, each output summed by one thread in
+ * one order.
+ */
+#ifndef OPS_REF_H
+#define OPS_REF_H
+
+#include "qfw/ops.h"
+
+/* Address of the tensor's first value: here mem is a host address. */
+static inline void *ref_data(const qfw_tensor *t) { return (char *)t->mem + t->offset; }
+
+double ref_load(const qfw_tensor *t, int64_t at);            /* `at`: in values from the first, by strides */
+void ref_store(const qfw_tensor *t, int64_t at, double v);   /* rounds to nearest even */
+int32_t ref_i32(const qfw_tensor *t, int64_t at);
+/* Row r of a [N,C] (or rank-1 [C], r 0) float tensor to and from doubles. */
+void ref_row(const qfw_tensor *t, int64_t r, double *out);
+void ref_set_row(const qfw_tensor *t, int64_t r, const double *v);
+/* Row r of a packed weight [M,K] decoded: bitsandbytes' fp32 value, widened. */
+void ref_packed_row(const qfw_tensor *w, int64_t r, double *out);
+/* Place, in values from the first, of the flat row-major index i of any tensor. */
+int64_t ref_at(const qfw_tensor *t, int64_t i);
+
+#endif
