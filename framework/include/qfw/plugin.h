@@ -72,8 +72,8 @@ enum { QFW_CPU_AVX2 = 1u << 0, QFW_CPU_AVX512 = 1u << 1, QFW_CPU_AMX = 1u << 2 }
     __attribute__((section(".note.qfw"), used, aligned(4))) static const qfw_note qfw_note_ = {4,  \
         sizeof(qfw_note) - 16, 1, "qfw", QFW_ABI_MAJOR, QFW_ABI_MINOR, kinds_, 0, name_};          \
     QFW_EXTERN_C __attribute__((visibility("default"))) const qfw_plugin_desc qfw_plugin_abi0;     \
-    QFW_EXTERN_C __attribute__((visibility("default"))) const qfw_plugin_desc qfw_plugin_abi0 = {  \
-        QFW_MAGIC, sizeof(qfw_plugin_desc), QFW_ABI_MINOR, QFW_ABI_MINOR, QFW_LAYOUT,              \
+    const qfw_plugin_desc qfw_plugin_abi0 = {QFW_MAGIC, sizeof(qfw_plugin_desc), QFW_ABI_MINOR,    \
+        QFW_ABI_MINOR, QFW_LAYOUT,                                                                 \
         sizeof(components_) / sizeof((components_)[0]), name_, version_, author_, license_,        \
         components_, NULL, NULL, NULL}
 

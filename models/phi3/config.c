@@ -1,0 +1,285 @@
+/* config.c -- config.json of a Phi-3, in both of its spellings, believed in nothing.
+ *
+ * transformers 4 writes torch_dtype, rope_theta, rope_scaling and partial_rotary_factor; transformers 5
+ * writes dtype and one rope_parameters. A key that would change the arithmetic and is not known here is an
+ * error: a silent default would train another model than the one that the file describes.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "phi3.h"
+
+typedef struct reader { /* one config.json while it is read; the first failure sticks */
+    const qfw_host *host;
+    const qfw_doc_api *api;
+    const qfw_doc *doc;
+    qfw_status status;
+} reader;
+
+QFW_PRINTF(3, 4) static void reject(reader *r, const char *ptr, const char *fmt, ...) {
+    if (r->status != QFW_OK) return;
+    char text[512];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    r->status = r->api->fail(r->doc, ptr, QFW_E_DATA, text);
+}
+
+static uint32_t kind_of(const reader *r, const char *ptr) {
+    const uint32_t kind = r->api->kind(r->doc, ptr);
+    return kind == QFW_DOC_NULL ? (uint32_t)QFW_DOC_ABSENT : kind;
+}
+
+/* An integer in lo..hi; a key that is not there gives `dflt`, or an error when dflt is below lo. */
+static int64_t read_int(reader *r, const char *ptr, int64_t lo, int64_t hi, int64_t dflt) {
+    int64_t value = dflt;
+    if (r->status != QFW_OK) return 0;
+    if (kind_of(r, ptr) == QFW_DOC_ABSENT) {
+        if (dflt < lo) reject(r, ptr, "E_CFG_RANGE: missing, a Phi-3 config needs it");
+        return dflt;
+    }
+    if (r->api->kind(r->doc, ptr) != QFW_DOC_INT) {
+        reject(r, ptr, "E_CFG_TYPE: not an integer, wanted one in %lld..%lld", (long long)lo,
+            (long long)hi);
+        return 0;
+    }
+    r->status = r->api->i64(r->doc, ptr, &value);
+    if (r->status == QFW_OK && (value < lo || value > hi))
+        reject(r, ptr, "E_CFG_RANGE: %lld, wanted %lld..%lld", (long long)value, (long long)lo,
+            (long long)hi);
+    return value;
+}
+
+static double read_real(reader *r, const char *ptr, double lo, double hi, double dflt) {
+    double value = dflt;
+    if (r->status != QFW_OK || kind_of(r, ptr) == QFW_DOC_ABSENT) return value;
+    const uint32_t kind = r->api->kind(r->doc, ptr);
+    if (kind != QFW_DOC_INT && kind != QFW_DOC_REAL) {
+        reject(r, ptr, "E_CFG_TYPE: not a number, wanted one in %g..%g", lo, hi);
+        return dflt;
+    }
+    r->status = r->api->f64(r->doc, ptr, &value);
+    if (r->status == QFW_OK && !(value >= lo && value <= hi))
+        reject(r, ptr, "E_CFG_RANGE: %g, wanted %g..%g", value, lo, hi);
+    return value;
+}
+
+static int read_bool(reader *r, const char *ptr, int dflt) {
+    int64_t value = dflt;
+    if (r->status != QFW_OK || kind_of(r, ptr) == QFW_DOC_ABSENT) return dflt;
+    if (r->api->kind(r->doc, ptr) != QFW_DOC_BOOL)
+        reject(r, ptr, "E_CFG_TYPE: not true or false");
+    else
+        r->status = r->api->i64(r->doc, ptr, &value);
+    return (int)value;
+}
+
+/* The string at `ptr`, or `dflt` when it is not there. */
+static const char *read_str(reader *r, const char *ptr, const char *dflt) {
+    const char *value = dflt;
+    if (r->status != QFW_OK || kind_of(r, ptr) == QFW_DOC_ABSENT) return dflt;
+    if (r->api->kind(r->doc, ptr) != QFW_DOC_STRING)
+        reject(r, ptr, "E_CFG_TYPE: not a string");
+    else
+        r->status = r->api->str(r->doc, ptr, &value);
+    return value;
+}
+
+static int is_one_of(const char *word, const char *const *list) {
+    for (; *list; list++)
+        if (!strcmp(word, *list)) return 1;
+    return 0;
+}
+
+/* Keys that this file reads or checks. */
+static const char *const known_keys[] = {"model_type", "vocab_size", "hidden_size",
+    "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+    "head_dim", "max_position_embeddings", "original_max_position_embeddings", "sliding_window",
+    "rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor", "rms_norm_eps",
+    "hidden_act", "attention_bias", "attention_dropout", "resid_pdrop", "embd_pdrop",
+    "tie_word_embeddings", "initializer_range", "torch_dtype", "dtype", NULL};
+/* Keys that change nothing of what is computed here: ids, caches, bookkeeping. */
+static const char *const ignored_keys[] = {"_name_or_path", "architectures", "auto_map",
+    "bos_token_id", "eos_token_id", "pad_token_id", "transformers_version", "use_cache",
+    "_attn_implementation", "_attn_implementation_autoset", "attn_implementation",
+    "output_attentions", "output_hidden_states", "return_dict", "chunk_size_feed_forward",
+    "is_encoder_decoder", "id2label", "label2id", "problem_type", "gradient_checkpointing",
+    "layer_types", NULL};
+static const char *const known_rope_keys[] = {"type", "rope_type", "rope_theta",
+    "partial_rotary_factor", "short_factor", "long_factor", "factor", "attention_factor",
+    "original_max_position_embeddings", NULL};
+
+static void check_keys(
+    reader *r, const char *at, const char *const *known, const char *const *ignored) {
+    const char *key;
+    for (uint64_t i = 0; r->status == QFW_OK && (key = r->api->key(r->doc, at, i)); i++) {
+        if (is_one_of(key, known) || (ignored && is_one_of(key, ignored))) continue;
+        char ptr[256];
+        snprintf(ptr, sizeof ptr, "%s/%.200s", at, key);
+        if (!strcmp(key, "quantization_config"))
+            reject(r, ptr,
+                "E_CFG_UNSUPPORTED: the checkpoint is already quantised, which is not "
+                "read yet; hint: use the 16-bit checkpoint and load_in_4bit = true");
+        else
+            reject(r, ptr,
+                "E_CFG_UNSUPPORTED: a key that phi3 does not know and that may change "
+                "what the model computes");
+    }
+}
+
+static void check_fixed(reader *r) {
+    const char *type = read_str(r, "/model_type", "");
+    if (strcmp(type, "phi3"))
+        reject(r, "/model_type", "E_CFG_UNSUPPORTED: \"%.60s\", wanted \"phi3\"", type);
+    const char *act = read_str(r, "/hidden_act", "silu");
+    if (strcmp(act, "silu"))
+        reject(r, "/hidden_act", "E_CFG_UNSUPPORTED: \"%.60s\", wanted \"silu\"", act);
+    if (read_bool(r, "/attention_bias", 0))
+        reject(r, "/attention_bias", "E_CFG_UNSUPPORTED: true, wanted false");
+    static const char *const dropouts[] = {
+        "/attention_dropout", "/resid_pdrop", "/embd_pdrop", NULL};
+    for (const char *const *d = dropouts; *d; d++)
+        if (read_real(r, *d, 0, 1, 0) != 0)
+            reject(r, *d, "E_CFG_UNSUPPORTED: not 0; Phi-3 is trained without dropout of its own");
+}
+
+static void read_sizes(reader *r, phi3_config *c) {
+    c->vocab = read_int(r, "/vocab_size", 2, 1 << 24, -1);
+    c->width = read_int(r, "/hidden_size", 1, 1 << 20, -1);
+    c->ffn = read_int(r, "/intermediate_size", 1, 1 << 22, -1);
+    c->n_layers = read_int(r, "/num_hidden_layers", 1, 4096, -1);
+    c->n_heads = read_int(r, "/num_attention_heads", 1, 1 << 14, -1);
+    c->n_kv_heads = read_int(r, "/num_key_value_heads", 1, 1 << 14, c->n_heads);
+    c->max_positions = read_int(r, "/max_position_embeddings", 1, 1 << 30, -1);
+    c->window = read_int(r, "/sliding_window", 1, 1 << 30, 1 << 30);
+    if (c->window >= c->max_positions) c->window = 0; /* it never binds */
+    c->rms_eps = read_real(r, "/rms_norm_eps", 0, 1, 1e-5);
+    c->init_std = read_real(r, "/initializer_range", 0, 10, 0.02);
+    c->tied = read_bool(r, "/tie_word_embeddings", 0);
+    if (r->status != QFW_OK) return;
+    if (c->width % c->n_heads)
+        reject(r, "/num_attention_heads",
+            "E_CFG_RELATION: hidden_size %lld is no multiple of num_attention_heads %lld",
+            (long long)c->width, (long long)c->n_heads);
+    else if (c->n_heads % c->n_kv_heads)
+        reject(r, "/num_key_value_heads",
+            "E_CFG_RELATION: num_attention_heads %lld is no multiple of num_key_value_heads %lld",
+            (long long)c->n_heads, (long long)c->n_kv_heads);
+    if (r->status != QFW_OK) return;
+    c->head_dim = read_int(r, "/head_dim", 1, 1 << 16, c->width / c->n_heads);
+    if (r->status == QFW_OK && c->head_dim != c->width / c->n_heads)
+        reject(r, "/head_dim",
+            "E_CFG_RELATION: %lld, but hidden_size / num_attention_heads is %lld",
+            (long long)c->head_dim, (long long)(c->width / c->n_heads));
+}
+
+/* Where the rotary keys stand: "/rope_parameters" (transformers 5) or "/rope_scaling". */
+static const char *rope_at(const reader *r) {
+    if (kind_of(r, "/rope_parameters") == QFW_DOC_OBJECT) return "/rope_parameters";
+    if (kind_of(r, "/rope_scaling") == QFW_DOC_OBJECT) return "/rope_scaling";
+    return NULL;
+}
+
+static char *at(char *buf, size_t cap, const char *base, const char *key) {
+    snprintf(buf, cap, "%s/%s", base, key);
+    return buf;
+}
+
+/* inv_freq[k] = 1 / (factor[k] * theta^(2k / rotary_dim)), in fp32 as torch computes it. */
+static void read_freqs(reader *r, const phi3_config *c, const char *factors, float *freq) {
+    const int64_t half = c->rotary_dim / 2;
+    if (factors && r->api->count(r->doc, factors) != (uint64_t)half) {
+        reject(r, factors,
+            "E_CFG_RELATION: %llu factors, wanted rotary_dim / 2 = %lld (hidden_size, "
+            "num_attention_heads and partial_rotary_factor decide it)",
+            (unsigned long long)r->api->count(r->doc, factors), (long long)half);
+        return;
+    }
+    for (int64_t k = 0; k < half && r->status == QFW_OK; k++) {
+        double factor = 1;
+        if (factors) {
+            char ptr[128];
+            snprintf(ptr, sizeof ptr, "%s/%lld", factors, (long long)k);
+            factor = read_real(r, ptr, 1e-6, 1e6, 0);
+        }
+        const float power = powf((float)c->theta, (float)(2 * k) / (float)c->rotary_dim);
+        freq[k] = 1.0f / ((float)factor * power);
+    }
+}
+
+static void read_longrope(reader *r, qfw_inst *m, const char *base) {
+    phi3_config *c = &m->config;
+    char ptr[128];
+    c->longrope = 1;
+    read_freqs(r, c, at(ptr, sizeof ptr, base, "short_factor"), m->short_freq);
+    read_freqs(r, c, at(ptr, sizeof ptr, base, "long_factor"), m->long_freq);
+    const double scale = (double)c->max_positions / (double)c->original_max;
+    const double factor = read_real(r, at(ptr, sizeof ptr, base, "factor"), 1e-6, 1e6, scale);
+    if (fabs(factor - scale) > 1e-6 * scale)
+        reject(r, ptr,
+            "E_CFG_RELATION: %g, but max_position_embeddings / "
+            "original_max_position_embeddings is %g",
+            factor, scale);
+    const double dflt = scale <= 1 ? 1 : sqrt(1 + log(scale) / log((double)c->original_max));
+    c->attention_factor =
+        read_real(r, at(ptr, sizeof ptr, base, "attention_factor"), 1e-3, 1e3, dflt);
+}
+
+static void read_rope(reader *r, qfw_inst *m) {
+    phi3_config *c = &m->config;
+    char ptr[128];
+    const char *base = rope_at(r);
+    if (base) check_keys(r, base, known_rope_keys, NULL);
+    double partial = read_real(r, "/partial_rotary_factor", 0, 1, 1);
+    c->theta = read_real(r, "/rope_theta", 1, 1e12, 1e4);
+    const char *type = "default";
+    if (base) {
+        partial = read_real(r, at(ptr, sizeof ptr, base, "partial_rotary_factor"), 0, 1, partial);
+        c->theta = read_real(r, at(ptr, sizeof ptr, base, "rope_theta"), 1, 1e12, c->theta);
+        type = read_str(r, at(ptr, sizeof ptr, base, "type"), type);
+        type = read_str(r, at(ptr, sizeof ptr, base, "rope_type"), type);
+    }
+    c->original_max =
+        read_int(r, "/original_max_position_embeddings", 1, 1 << 30, c->max_positions);
+    if (base)
+        c->original_max = read_int(r, at(ptr, sizeof ptr, base, "original_max_position_embeddings"),
+            1, 1 << 30, c->original_max);
+    if (r->status != QFW_OK) return;
+    c->rotary_dim = (int64_t)((double)c->head_dim * partial);
+    if (c->rotary_dim < 2 || c->rotary_dim % 2) {
+        reject(r, "/partial_rotary_factor",
+            "E_CFG_RELATION: %lld of %lld head dimensions rotate, wanted an even number, at least "
+            "2",
+            (long long)c->rotary_dim, (long long)c->head_dim);
+        return;
+    }
+    const uint64_t bytes = (uint64_t)c->rotary_dim / 2 * sizeof(float);
+    m->short_freq = (float *)m->host->heap_alloc(m->host, bytes, 64);
+    m->long_freq = (float *)m->host->heap_alloc(m->host, bytes, 64);
+    if (!m->short_freq || !m->long_freq) {
+        r->status = qfw_fail(m->host, QFW_E_NOMEM, "phi3: no memory");
+        return;
+    }
+    c->attention_factor = 1;
+    static const char *const long_types[] = {"longrope", "su", "yarn", NULL};
+    if (is_one_of(type, long_types)) {
+        read_longrope(r, m, base);
+    } else if (!strcmp(type, "default")) {
+        read_freqs(r, c, NULL, m->short_freq);
+        memcpy(m->long_freq, m->short_freq, bytes);
+    } else {
+        reject(r, base, "E_CFG_UNSUPPORTED: rope type \"%.60s\", wanted default or longrope", type);
+    }
+}
+
+qfw_status phi3_read_config(qfw_inst *m, const qfw_doc *doc) {
+    reader r = {m->host, (const qfw_doc_api *)m->host->extension(m->host, "qfw.doc/1"), doc, 0};
+    if (!r.api) return qfw_fail(m->host, QFW_E_ABI, "phi3: the host has no qfw.doc/1");
+    check_fixed(&r);
+    check_keys(&r, "", known_keys, ignored_keys);
+    read_sizes(&r, &m->config);
+    if (r.status == QFW_OK) read_rope(&r, m);
+    return r.status;
+}
