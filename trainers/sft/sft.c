@@ -1,0 +1,151 @@
+/* sft.c -- supervised fine-tuning: the mean negative log-likelihood of the trained tokens of a window.
+ *
+ * A row is "messages", "prompt" + "completion", or "text"; one row is one sequence. The loss of a micro-batch
+ * is its sum over trained tokens times 1/(trained tokens of the whole accumulation window), so how a window
+ * is cut into micro-batches does not matter.
+ */
+#include <string.h>
+
+#include "qfw/plugin.h"
+#include "qfw/trainer.h"
+
+struct qfw_inst {
+    const qfw_host *host;
+    const qfw_encoder_api *encoder;
+    const qfw_doc_api *doc;
+    enum { COMPLETION_AUTO, COMPLETION_ONLY, COMPLETION_AND_PROMPT } completion;
+};
+
+static qfw_status sft_create(const qfw_host *h, const qfw_cfg *cfg, qfw_inst **out) {
+    const char *completion = NULL;
+    int64_t assistant_only = 0;
+    *out = NULL;
+    QFW_TRY(h->cfg_str(h, cfg, "completion_only_loss", &completion));
+    QFW_TRY(h->cfg_i64(h, cfg, "assistant_only_loss", &assistant_only));
+    if (assistant_only)
+        return qfw_fail(h, QFW_E_UNSUPPORTED,
+            "trainer.sft.assistant_only_loss: true is not supported yet; hint: rows of prompt and "
+            "completion train the completion alone");
+    qfw_inst *t = (qfw_inst *)h->heap_alloc(h, sizeof *t, 16);
+    if (!t) return qfw_fail(h, QFW_E_NOMEM, "sft: no memory");
+    t->host = h;
+    t->encoder = (const qfw_encoder_api *)h->extension(h, "qfw.encoder/1");
+    t->doc = (const qfw_doc_api *)h->extension(h, "qfw.doc/1");
+    t->completion = !strcmp(completion, "auto")   ? COMPLETION_AUTO
+                    : !strcmp(completion, "true") ? COMPLETION_ONLY
+                                                  : COMPLETION_AND_PROMPT;
+    if (!t->encoder || !t->doc) {
+        h->heap_free(h, t);
+        return qfw_fail(h, QFW_E_ABI, "sft: the host lacks qfw.encoder/1 or qfw.doc/1");
+    }
+    *out = t;
+    return QFW_OK;
+}
+
+static void sft_destroy(qfw_inst *t) {
+    if (t) t->host->heap_free(t->host, t);
+}
+
+static qfw_status sft_encode(qfw_inst *t, qfw_encoder *e) {
+    const qfw_doc *row = t->encoder->row(e);
+    const int has_prompt = t->doc->kind(row, "/prompt") != QFW_DOC_ABSENT;
+    const int has_completion = t->doc->kind(row, "/completion") != QFW_DOC_ABSENT;
+    if (has_prompt && has_completion)
+        return t->encoder->pair(e, "/prompt", "/completion",
+            t->completion == COMPLETION_AND_PROMPT ? QFW_TRAIN_ALL : QFW_TRAIN_COMPLETION);
+    const int has_messages = t->doc->kind(row, "/messages") != QFW_DOC_ABSENT;
+    if (!has_messages && t->doc->kind(row, "/text") == QFW_DOC_ABSENT)
+        return t->doc->fail(row, has_prompt ? "/completion" : "", QFW_E_DATA,
+            "E_DATA_FIELD: missing; a row for sft has \"messages\", \"prompt\" and \"completion\", "
+            "or \"text\"");
+    if (t->completion == COMPLETION_ONLY)
+        return t->doc->fail(row, has_messages ? "/messages" : "/text", QFW_E_DATA,
+            "E_DATA_FIELD: the row has no completion, but [trainer.sft] completion_only_loss = "
+            "true; "
+            "hint: give \"prompt\" and \"completion\", or leave the key out");
+    if (has_messages) return t->encoder->messages(e, "/messages", QFW_TRAIN_ALL);
+    return t->encoder->text(e, "/text");
+}
+
+static qfw_status sft_collate(qfw_inst *t, const qfw_example *const *examples, uint32_t n,
+    qfw_seq_ref *refs, uint32_t *n_refs, double *weight) {
+    (void)t;
+    *weight = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        refs[i] = (qfw_seq_ref){i, 0};
+        *weight += examples[i]->seq[0].n_trained;
+    }
+    *n_refs = n;
+    return QFW_OK;
+}
+
+static qfw_status as_float(qfw_graph *g, qfw_val x, qfw_val *y) {
+    const qfw_copy_params p = {sizeof p, QFW_F32};
+    return g->api->op(g, QFW_OP_COPY, &x, 1, &p, sizeof p, NULL, y, 1);
+}
+
+/* matches F32[1]: rows whose argmax is the label; count F32[1]: rows that have a label. */
+static qfw_status count_matches(
+    qfw_graph *g, qfw_val argmax, qfw_val labels, qfw_val *matches, qfw_val *count) {
+    const int64_t one[1] = {1};
+    qfw_val half, floor, predicted, wanted, x;
+    QFW_TRY(qfw_fill(g, 0.5, 1, one, &half));
+    QFW_TRY(qfw_fill(g, -0.5, 1, one, &floor));
+    QFW_TRY(as_float(g, argmax, &predicted));
+    QFW_TRY(as_float(g, labels, &wanted));
+    QFW_TRY(qfw_binary(g, QFW_SUB, predicted, wanted, &x));
+    QFW_TRY(qfw_unary(g, QFW_ABS, x, &x));
+    QFW_TRY(qfw_binary(g, QFW_GT, half, x, &x));
+    QFW_TRY(qfw_reduce_all(g, QFW_SUM, x, matches));
+    QFW_TRY(qfw_binary(g, QFW_GT, wanted, floor, &x));
+    return qfw_reduce_all(g, QFW_SUM, x, count);
+}
+
+static qfw_status sft_loss(qfw_inst *t, qfw_graph *g, const qfw_batch_shape *shape,
+    const qfw_lm_vals *lm, qfw_val ref_hidden, qfw_val *loss) {
+    const int64_t rows[1] = {shape->n_rows}, one[1] = {1};
+    qfw_val labels, inv_weight, sum, entropy, matches, count;
+    qfw_logprob_vals lp;
+    (void)t;
+    (void)ref_hidden;
+    QFW_TRY(g->api->input(g, "labels", QFW_I32, 1, rows, &labels));
+    QFW_TRY(g->api->input(g, "inv_weight", QFW_F32, 1, one, &inv_weight));
+    QFW_TRY(qfw_token_logprob(g, lm->hidden, lm->lm_head, labels, 1u | 2u, &lp));
+    QFW_TRY(qfw_reduce_all(g, QFW_SUM, lp.logp, &sum));
+    QFW_TRY(qfw_binary(g, QFW_MUL, sum, inv_weight, loss));
+    QFW_TRY(qfw_unary(g, QFW_NEG, *loss, loss));
+    QFW_TRY(count_matches(g, lp.argmax, labels, &matches, &count));
+    QFW_TRY(qfw_reduce_all(g, QFW_SUM, lp.entropy, &entropy));
+    QFW_TRY(g->api->metric(g, "mean_token_accuracy", matches, count));
+    return g->api->metric(g, "entropy", entropy, count);
+}
+
+static const qfw_option sft_options[] = {
+    QFW_OPTION(QFW_OPT_ENUM, "completion_only_loss", "auto", 0, 0, "auto|true|false",
+        "train the completion alone; auto: wherever a row has prompt and completion"),
+    QFW_OPTION(QFW_OPT_BOOL, "assistant_only_loss", "false", 0, 0, NULL,
+        "train the assistant's turns alone (not yet)"),
+};
+
+static const qfw_trainer sft_trainer = {
+    .size = sizeof sft_trainer,
+    .flags = QFW_TRAINER_ROWS_INDEPENDENT,
+    .create = sft_create,
+    .destroy = sft_destroy,
+    .encode = sft_encode,
+    .collate = sft_collate,
+    .loss = sft_loss,
+};
+
+static const qfw_component sft_component = {
+    .size = sizeof sft_component,
+    .kind = QFW_KIND_TRAINER,
+    .name = "sft",
+    .summary = "supervised fine-tuning on messages, prompt and completion, or text",
+    .options = sft_options,
+    .n_options = sizeof sft_options / sizeof sft_options[0],
+    .iface = &sft_trainer,
+};
+static const qfw_component *const sft_components[] = {&sft_component};
+
+QFW_PLUGIN("sft", "0.1.0", "qfw authors", "MIT", 1u << QFW_KIND_TRAINER, sft_components);
