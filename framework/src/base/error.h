@@ -37,10 +37,15 @@ QFW_PRINTF(1, 2) void err_prefix(const char *fmt, ...);
 void err_clear(void);
 
 uint32_t err_count(void);            /* sentences kept */
+uint32_t err_unsaid(void);           /* further problems, only counted */
 const char *err_text(uint32_t i);    /* "error[E_INI_UNKNOWN] sft.ini:7:3: ..."; NULL past the last */
 const char *err_name(void);          /* of the first; "" when there is none */
 qfw_status err_status(void);         /* of the first; 0 when there is none */
 int err_exit_code(void);             /* of the first */
+
+/* Copy text into dst[cap], cap >= 8, as messages show it: control characters and bytes that are no UTF-8 as
+ * \xNN; what does not fit is cut at a character and ends in "...". */
+void err_escape(char *dst, size_t cap, const char *text);
 
 /* The nearest of `n` words to `word` if it is near enough to be meant, else NULL: "did you mean". */
 const char *err_nearest(const char *word, const char *const *words, uint32_t n);

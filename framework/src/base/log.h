@@ -1,7 +1,9 @@
 /* log.h -- lines for a person: the only place beside cli/ that prints.
  *
- * All lines go to stderr, "qfw: " in front of warnings and errors. A progress bar on the terminal is
- * cleared before a line and drawn again after it. A write that fails is forgotten: logging never stops a run.
+ * All lines go to stderr, "qfw: warning: " in front of warnings and "qfw: " in front of errors (whose text
+ * says error[E_...]). Control characters are escaped, so that a line stays one line. A progress bar on the
+ * terminal is cleared before a line and drawn again after it. A write that fails is forgotten: logging
+ * never stops a run.
  */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H

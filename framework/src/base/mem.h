@@ -17,6 +17,9 @@ char *mem_strdup(const char *text);
 char *mem_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void mem_free(void *p); /* NULL does nothing; frees what any of these gave */
 
+/* For tests: let the k-th allocation from now fail, once; 0: none. */
+void mem_fail_at(uint64_t k);
+
 uint64_t mem_count(void); /* allocations so far, all threads: a step must not change it */
 
 #endif
