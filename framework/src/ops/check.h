@@ -1,0 +1,34 @@
+/* check.h -- what shape rules are made of: every refusal reads "rmsnorm: w is [64], wanted [3072]".
+ */
+#ifndef OPS_CHECK_H
+#define OPS_CHECK_H
+
+#include "ops/op.h"
+
+/* Sets of dtypes, as bits. */
+#define DTYPE_BIT(dtype) (1u << (dtype))
+#define DTYPES_FLOAT                                                                               \
+    (DTYPE_BIT(QFW_F32) | DTYPE_BIT(QFW_BF16) | DTYPE_BIT(QFW_F16) | DTYPE_BIT(QFW_F64))
+#define DTYPES_PACKED (DTYPE_BIT(QFW_NF4) | DTYPE_BIT(QFW_FP4))
+
+#define ANY_DIM (-1) /* in a wanted shape: whatever it is */
+
+/* Operand `name` of `op` has this dtype, rank and these dimensions; an absent operand (s NULL) passes.
+ * QFW_E_DTYPE or QFW_E_SHAPE. */
+qfw_status check_operand(const char *op, const char *name, const op_shape *s, uint32_t dtypes,
+    uint32_t rank, int64_t dim0, int64_t dim1);
+/* The same where only the dtype matters. */
+qfw_status check_dtype(const char *op, const char *name, const op_shape *s, uint32_t dtypes);
+/* A param is right; else QFW_E_INVALID "op: name is value, wanted ...". */
+qfw_status check_param(int right, const char *op, const char *name, double value, const char *wanted);
+
+/* The text of a shape: "[128, 64]". `out` has room for SHAPE_TEXT bytes. Returns out. */
+#define SHAPE_TEXT 96
+const char *shape_text(uint32_t rank, const int64_t *dim, char *out);
+
+op_shape shape_1d(uint32_t dtype, int64_t dim0);
+op_shape shape_2d(uint32_t dtype, int64_t dim0, int64_t dim1);
+/* The dtype of statistics and weight gradients of something of this dtype: F32, or F64 for F64. */
+uint32_t shape_stat_dtype(uint32_t dtype);
+
+#endif
