@@ -190,17 +190,16 @@ static size_t err_distance(const char *a, const char *b) {
 
 const char *err_nearest(const char *word, const char *const *words, uint32_t n) {
     const size_t length = strlen(word);
-    size_t best = length / 3 + 1; /* one slip for "lr", three for "learning_rate" and its like */
+    /* One slip in a short word, a third of the letters in a long one; something must be left. */
+    size_t limit = length < 3 ? length : length / 3 + 2;
     const char *nearest = NULL;
     if (length >= MAX_WORD) return NULL;
-    if (length < 3) best = 1;
     for (uint32_t i = 0; i < n; i++) {
         if (!words[i] || strlen(words[i]) >= MAX_WORD) continue;
         const size_t distance = err_distance(word, words[i]);
-        if (distance < best || (distance == best && !nearest)) {
-            best = distance;
-            nearest = words[i];
-        }
+        if (distance >= limit) continue;
+        limit = distance;
+        nearest = words[i];
     }
     return nearest;
 }
