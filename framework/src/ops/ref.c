@@ -5,6 +5,9 @@
  */
 #include "ops/ref.h"
 
+#include "base/mem.h"
+#include "base/parallel.h"
+#include "base/rng.h"
 #include "ops/quant4.h"
 
 #include <math.h>
@@ -141,4 +144,64 @@ int64_t ref_at(const qfw_tensor *t, int64_t i) {
         i /= t->dim[d];
     }
     return at;
+}
+
+double *ref_matrix(const qfw_tensor *t) {
+    const int64_t n = qfw_tensor_count(t), width = row_width(t);
+    double *const out = mem_alloc((size_t)n, sizeof *out);
+    if (!out) return NULL;
+    for (int64_t r = 0; n > 0 && r < n / width; r++) {
+        if (t->quant)
+            ref_packed_row(t, r, out + r * width);
+        else
+            ref_row(t, r, out + r * width);
+    }
+    return out;
+}
+
+qfw_tensor ref_columns(const qfw_tensor *t, int64_t first, int64_t count) {
+    qfw_tensor part = *t;
+    part.dim[1] = count;
+    part.offset += (uint64_t)(first * t->stride[1]) * qfw_dtype_bytes(t->dtype);
+    return part;
+}
+
+/* An item of the pool is a span of rows: one row alone can be less work than handing it out. */
+typedef struct row_loop {
+    int64_t n, span, n_scratch;
+    ref_row_fn fn;
+    void *arg;
+    double *scratch;
+} row_loop;
+
+static void run_span(void *arg, uint32_t item, uint32_t worker) {
+    const row_loop *const l = arg;
+    const int64_t first = (int64_t)item * l->span;
+    const int64_t end = first + l->span < l->n ? first + l->span : l->n;
+    for (int64_t r = first; r < end; r++) l->fn(l->arg, r, l->scratch + worker * l->n_scratch);
+}
+
+qfw_status ref_each_row(int64_t n, int64_t n_scratch, ref_row_fn fn, void *arg) {
+    enum { SPANS = 1024 };
+    row_loop l = {n, (n + SPANS - 1) / SPANS, n_scratch, fn, arg, NULL};
+    if (n <= 0) return QFW_OK;
+    l.scratch = mem_alloc(parallel_workers() * (size_t)n_scratch, sizeof *l.scratch);
+    if (!l.scratch) return QFW_E_NOMEM;
+    parallel_for((uint32_t)((n + l.span - 1) / l.span), run_span, &l);
+    mem_free(l.scratch);
+    return QFW_OK;
+}
+
+void ref_dropout(
+    const qfw_dropout_params *p, const qfw_tensor *row_key, int64_t r, double *x, int64_t n) {
+    const uint32_t key[2] = {p->seed, p->module_hash};
+    if (p->p == 0.0f) return;
+    uint32_t counter[4] = {0}, word[4] = {0};
+    counter[0] = (uint32_t)ref_i32(row_key, ref_at(row_key, 2 * r));
+    counter[1] = (uint32_t)ref_i32(row_key, ref_at(row_key, 2 * r + 1));
+    for (int64_t c = 0; c < n; c++) {
+        counter[2] = (uint32_t)(c / 4);
+        if (c % 4 == 0) philox4x32(counter, key, word);
+        x[c] = word[c % 4] / 4294967296.0 >= (double)p->p ? x[c] / (1 - (double)p->p) : 0;
+    }
 }

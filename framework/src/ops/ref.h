@@ -8,7 +8,7 @@
 #ifndef OPS_REF_H
 #define OPS_REF_H
 
-#include "qfw/ops.h"
+#include "qfw/ops_prim.h"
 
 /* Address of the tensor's first value: here mem is a host address. */
 static inline void *ref_data(const qfw_tensor *t) { return (char *)t->mem + t->offset; }
@@ -23,5 +23,18 @@ void ref_set_row(const qfw_tensor *t, int64_t r, const double *v);
 void ref_packed_row(const qfw_tensor *w, int64_t r, double *out);
 /* Place, in values from the first, of the flat row-major index i of any tensor. */
 int64_t ref_at(const qfw_tensor *t, int64_t i);
+
+/* All values of a tensor of rank <= 2, floats or packed, row-major: mem_free it. NULL after err_fail. */
+double *ref_matrix(const qfw_tensor *t);
+/* Columns first .. first+count-1 of a [N,C] tensor of floats, as a window onto the same memory. */
+qfw_tensor ref_columns(const qfw_tensor *t, int64_t first, int64_t count);
+
+/* Call fn(arg, row, scratch) for every row < n, rows in parallel. `scratch` holds n_scratch doubles of what
+ * an earlier row left there; no other thread has it. */
+typedef void (*ref_row_fn)(void *arg, int64_t row, double *scratch);
+qfw_status ref_each_row(int64_t n, int64_t n_scratch, ref_row_fn fn, void *arg);
+
+/* Row r of a DROPOUT in place: x[0..n-1] are its features. Nothing happens where p is 0. */
+void ref_dropout(const qfw_dropout_params *p, const qfw_tensor *row_key, int64_t r, double *x, int64_t n);
 
 #endif
