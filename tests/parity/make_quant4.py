@@ -4,6 +4,7 @@ import common
 import numpy as np
 import torch
 import synth
+import torch_mean
 from bitsandbytes import functional as F
 
 MAP_SHA = "e732639a65f497b4ad684bb166a4467708255edd5207757de8b8f0c7e1fda89c"
@@ -69,6 +70,7 @@ def one(case, quant_type, arrays):
     assert torch.equal(data, data2)
     arrays[key + ".absmax_u8"] = nested.absmax.numpy()
     arrays[key + ".nested_absmax"] = nested.state2.absmax.numpy()
+    assert torch_mean.mean(state.absmax.numpy()) == np.float32(nested.offset), key
     product = nested.state2.code.numpy()[nested.absmax.numpy()] * np.repeat(nested.state2.absmax.numpy(), 256)[: len(nested.absmax)]
     check_decode(data2, nested, product + np.float32(nested.offset))
     return {"source_sha256": common.sha256(x.view(torch.int16).numpy() if x.element_size() == 2 else x.numpy()),
