@@ -49,15 +49,14 @@ static const struct {
     {"E_NUM_", EXIT_NUMERIC},
 };
 
-/* Length of the printable character at p: 1 to 4 bytes of well-formed UTF-8, 0 for what must be escaped
- * (control characters, also U+0080..U+009F, and bytes that are no UTF-8). */
-static size_t err_char(const unsigned char *p) {
+size_t err_printable(const char *text) {
+    const unsigned char *p = (const unsigned char *)text;
     if (p[0] < 0x80) return p[0] >= 0x20 && p[0] != 0x7f;
     const size_t n = p[0] >= 0xf0 ? 4 : p[0] >= 0xe0 ? 3 : 2;
     if (p[0] < 0xc2 || p[0] > 0xf4) return 0;
     for (size_t i = 1; i < n; i++)
         if ((p[i] & 0xc0) != 0x80) return 0;
-    if (p[0] == 0xc2 && p[1] < 0xa0) return 0;
+    if (p[0] == 0xc2 && p[1] < 0xa0) return 0; /* U+0080..U+009F control terminals too */
     if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f)) return 0;
     if ((p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f)) return 0;
     return n;
@@ -65,20 +64,18 @@ static size_t err_char(const unsigned char *p) {
 
 void err_escape(char *dst, size_t cap, const char *text) {
     static const char hex[] = "0123456789abcdef";
-    const unsigned char *p = (const unsigned char *)text;
-    size_t used = 0, keep = 0; /* keep: where "..." still fits after it */
-    while (*p) {
-        const size_t n = err_char(p), wide = n ? n : 4;
-        if (used + wide >= cap) {
+    size_t used = 0, keep = 0; /* keep: the last end of a character that leaves room for "..." */
+    while (*text) {
+        const size_t n = err_printable(text), width = n ? n : 4;
+        if (used + width >= cap) {
             memcpy(dst + keep, "...", 4);
             return;
         }
-        if (n)
-            memcpy(dst + used, p, n);
-        else
-            memcpy(dst + used, (char[]){'\\', 'x', hex[*p >> 4], hex[*p & 15]}, 4);
-        used += wide;
-        p += n ? n : 1;
+        const unsigned char byte = (unsigned char)*text;
+        const char escaped[4] = {'\\', 'x', hex[byte >> 4], hex[byte & 15]};
+        memcpy(dst + used, n ? text : escaped, width);
+        used += width;
+        text += n ? n : 1;
         if (used + 3 < cap) keep = used;
     }
     dst[used] = 0;
@@ -191,7 +188,7 @@ static size_t err_distance(const char *a, const char *b) {
 const char *err_nearest(const char *word, const char *const *words, uint32_t n) {
     const size_t length = strlen(word);
     /* One slip in a short word, a third of the letters in a long one; something must be left. */
-    size_t limit = length < 3 ? length : length / 3 + 2;
+    size_t limit = length < 2 ? length : length < 3 ? 2 : length / 3 + 1;
     const char *nearest = NULL;
     if (length >= MAX_WORD) return NULL;
     for (uint32_t i = 0; i < n; i++) {

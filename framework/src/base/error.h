@@ -43,6 +43,10 @@ const char *err_name(void);          /* of the first; "" when there is none */
 qfw_status err_status(void);         /* of the first; 0 when there is none */
 int err_exit_code(void);             /* of the first */
 
+/* Bytes of the printable character at p, 1 to 4 of well-formed UTF-8; 0 for control characters, the end of
+ * the text, and bytes that are no UTF-8. Reads no byte past a 0. */
+size_t err_printable(const char *p);
+
 /* Copy text into dst[cap], cap >= 8, as messages show it: control characters and bytes that are no UTF-8 as
  * \xNN; what does not fit is cut at a character and ends in "...". */
 void err_escape(char *dst, size_t cap, const char *text);
