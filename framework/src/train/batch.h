@@ -1,0 +1,29 @@
+/* batch.h -- examples into the inputs of a graph, without padding between sequences. */
+#ifndef TRAIN_BATCH_H
+#define TRAIN_BATCH_H
+
+#include "train/run.h"
+
+/* The buckets that N is rounded up to: few graphs, at most an eighth wasted above 128 rows. */
+int64_t batch_bucket(int64_t n_tokens);
+
+/* Room for one batch of at most max_examples examples and max_rows rows (a bucket). */
+struct batch {
+    qfw_batch pub;
+    int32_t *tokens, *labels, *positions, *row_key, *segments, *row_segment, *segment_example;
+    int32_t *row_length;
+    const qfw_example **examples;
+    qfw_seq_ref *refs;
+    int64_t max_rows, max_segments, max_examples;
+    double weight;    /* the trainer's */
+    uint64_t trained; /* tokens that have a label */
+};
+
+/* seqs: sequences an example has at most. */
+qfw_status batch_create(uint32_t max_examples, uint32_t seqs, int64_t max_rows, batch **out);
+void batch_destroy(batch *b);
+/* Lay out examples[0..n-1] as the trainer collates them. The shape is the bucket of their tokens. */
+qfw_status batch_fill(
+    batch *b, const run *r, const qfw_example *const *examples, uint32_t n, uint32_t training);
+
+#endif

@@ -1,0 +1,326 @@
+/* checkpoint.c -- publishing a checkpoint, finding the newest whole one, and taking it up again.
+ *
+ * A checkpoint holds trainer.safetensors (what is trained and the optimizer's state, exactly as they are),
+ * trainer_state.json (the run's place), resolved.ini, and the adapter or model as others read it. Random
+ * numbers need no state: they are counted, not drawn.
+ */
+#define _POSIX_C_SOURCE 200809L
+#include "train/checkpoint.h"
+
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "files/file.h"
+#include "files/json.h"
+#include "files/safetensors.h"
+#include "train/outputs.h"
+
+static const char state_file[] = "trainer.safetensors";
+static const char place_file[] = "trainer_state.json";
+
+/* --- writing --- */
+
+static qfw_status copy_entry(st_writer *w, const run *r, const store_entry *e) {
+    void *data = mem_alloc((size_t)e->bytes, 1);
+    if (!data) return QFW_E_NOMEM;
+    qfw_status status = store_read(r->store, e, data);
+    if (status == QFW_OK) status = st_writer_data(w, data, e->bytes);
+    mem_free(data);
+    return status;
+}
+
+/* Call `visit` for every tensor that a resume needs, always in the same order. */
+static qfw_status each_entry(
+    const run *r, void *arg, qfw_status (*visit)(void *arg, const run *r, store_entry *e)) {
+    for (uint32_t i = 0; i < r->n_trainables; i++) {
+        const trainable *t = &r->trainables[i];
+        QFW_TRY(visit(arg, r, t->param));
+        for (uint32_t s = 0; s < t->spec.n; s++) QFW_TRY(visit(arg, r, t->state[s]));
+    }
+    return QFW_OK;
+}
+
+static qfw_status declare_entry(void *arg, const run *r, store_entry *e) {
+    (void)r;
+    return st_writer_add(arg, e->name, e->t.dtype, e->t.rank, e->t.dim);
+}
+
+static qfw_status write_entry(void *arg, const run *r, store_entry *e) {
+    return copy_entry(arg, r, e);
+}
+
+static qfw_status write_state(const run *r, const char *folder) {
+    st_writer *w = NULL;
+    char *path = path_join(folder, state_file);
+    qfw_status status = path ? st_writer_create(path, &w) : QFW_E_NOMEM;
+    if (status == QFW_OK) status = each_entry(r, w, declare_entry);
+    if (status == QFW_OK) status = each_entry(r, w, write_entry);
+    if (status == QFW_OK)
+        status = st_writer_finish(w);
+    else
+        st_writer_abort(w);
+    mem_free(path);
+    return status;
+}
+
+static qfw_status write_place(const run *r, const progress *p, const char *folder) {
+    const char *name;
+    size_t n = 0;
+    json_out *o = json_out_create(2);
+    json_open(o, NULL, '{');
+    json_real(o, "epoch", p->epoch);
+    json_int(o, "global_step", (int64_t)p->step);
+    json_int(o, "max_steps", (int64_t)r->max_steps);
+    json_int(o, "num_input_tokens_seen", (int64_t)p->num_tokens);
+    json_real(o, "total_loss", p->total_loss);
+    json_real(o, "first_loss", p->first_loss);
+    json_real(o, "last_loss", p->last_loss);
+    json_real(o, "logged_loss_sum", p->loss_sum);
+    json_int(o, "logged_loss_steps", (int64_t)p->loss_steps);
+    json_open(o, "logged_metrics", '{');
+    for (uint32_t i = 0; i < MAX_METRICS && (name = graphs_metric(r, i)) != NULL; i++) {
+        json_open(o, name, '[');
+        json_real(o, NULL, p->value[i]);
+        json_real(o, NULL, p->weight[i]);
+        json_close(o);
+    }
+    json_close(o);
+    json_str(o, "train_sha256", dataset_facts(r->train)->sha256);
+    json_close(o);
+    const char *text = json_out_text(o, &n);
+    char *path = text ? path_join(folder, place_file) : NULL;
+    const qfw_status status = path ? file_write(path, text, n) : QFW_E_NOMEM;
+    mem_free(path);
+    json_out_destroy(o);
+    return status;
+}
+
+/* Step number of "checkpoint-<n>"; -1: another name. */
+static int64_t step_of(const char *name) {
+    static const char prefix[] = "checkpoint-";
+    char *end = NULL;
+    if (strncmp(name, prefix, sizeof prefix - 1)) return -1;
+    const char *digits = name + sizeof prefix - 1;
+    if (*digits < '0' || *digits > '9') return -1;
+    const long long step = strtoll(digits, &end, 10);
+    return *end ? -1 : step;
+}
+
+/* The steps of all checkpoints in `folder`, newest first; *steps is mem_free'd. */
+static qfw_status list_steps(const char *folder, int64_t **steps, size_t *n) {
+    size_t cap = 0;
+    *steps = NULL;
+    *n = 0;
+    DIR *dir = opendir(folder);
+    if (!dir) return QFW_OK;
+    for (struct dirent *d; (d = readdir(dir)) != NULL;) {
+        const int64_t step = step_of(d->d_name);
+        if (step < 0) continue;
+        if (mem_grow(steps, &cap, *n + 1, sizeof **steps)) {
+            closedir(dir);
+            mem_free(*steps);
+            *steps = NULL;
+            return QFW_E_NOMEM;
+        }
+        size_t at = (*n)++;
+        for (; at > 0 && (*steps)[at - 1] < step; at--) (*steps)[at] = (*steps)[at - 1];
+        (*steps)[at] = step;
+    }
+    closedir(dir);
+    return QFW_OK;
+}
+
+static char *checkpoint_path(const run *r, int64_t step, const char *suffix) {
+    return mem_printf("%s/checkpoint-%lld%s", cfg_text(run_cfg(r, SECTION_RUN), "output_dir"),
+        (long long)step, suffix);
+}
+
+static qfw_status prune(const run *r) {
+    int64_t *steps, limit = cfg_int(run_cfg(r, SECTION_TRAINER), "save_total_limit");
+    size_t n;
+    if (!limit) return QFW_OK;
+    if (limit < 2) limit = 2; /* the newest may turn out to be damaged */
+    QFW_TRY(list_steps(cfg_text(run_cfg(r, SECTION_RUN), "output_dir"), &steps, &n));
+    qfw_status status = QFW_OK;
+    for (size_t i = (size_t)limit; status == QFW_OK && i < n; i++) {
+        char *path = checkpoint_path(r, steps[i], "");
+        status = path ? dir_remove(path) : QFW_E_NOMEM;
+        mem_free(path);
+    }
+    mem_free(steps);
+    return status;
+}
+
+static qfw_status write_all(run *r, const progress *p, const char *folder) {
+    QFW_TRY(dir_make(folder));
+    QFW_TRY(write_state(r, folder));
+    QFW_TRY(write_place(r, p, folder));
+    QFW_TRY(outputs_resolved(r, folder));
+    QFW_TRY(outputs_weights(r, folder));
+    QFW_TRY(manifest_write_all(folder));
+    return dir_sync(folder);
+}
+
+qfw_status checkpoint_save(run *r, const progress *p) {
+    char *aside = checkpoint_path(r, (int64_t)p->step, ".tmp");
+    char *path = checkpoint_path(r, (int64_t)p->step, "");
+    qfw_status status = aside && path ? QFW_OK : QFW_E_NOMEM;
+    if (status == QFW_OK && dir_exists(aside)) status = dir_remove(aside);
+    if (status == QFW_OK) status = write_all(r, p, aside);
+    if (status == QFW_OK && dir_exists(path)) status = dir_remove(path);
+    if (status == QFW_OK && rename(aside, path))
+        status = err_fail("E_IO_RENAME", QFW_E_IO, "%s: cannot be renamed to %s", aside, path);
+    if (status == QFW_OK) status = dir_sync(cfg_text(run_cfg(r, SECTION_RUN), "output_dir"));
+    if (status == QFW_OK) {
+        log_line(QFW_LOG_INFO, "checkpoint %s", path);
+        status = prune(r);
+    }
+    mem_free(aside);
+    mem_free(path);
+    return status;
+}
+
+/* --- reading --- */
+
+qfw_status checkpoint_find(const run *r, char **folder) {
+    const char *from = cfg_text(run_cfg(r, SECTION_RUN), "resume_from_checkpoint");
+    int64_t *steps;
+    size_t n;
+    *folder = NULL;
+    if (!strcmp(from, "none")) return QFW_OK;
+    if (strcmp(from, "auto")) {
+        *folder = mem_strdup(from);
+        if (!*folder) return QFW_E_NOMEM;
+        return manifest_verify(*folder);
+    }
+    QFW_TRY(list_steps(cfg_text(run_cfg(r, SECTION_RUN), "output_dir"), &steps, &n));
+    for (size_t i = 0; i < n && !*folder; i++) {
+        char *path = checkpoint_path(r, steps[i], "");
+        if (path && manifest_verify(path) == QFW_OK) {
+            *folder = path;
+            continue;
+        }
+        log_line(QFW_LOG_WARN, "%s is passed over: %s", path ? path : "?", err_text(0));
+        err_clear();
+        mem_free(path);
+    }
+    mem_free(steps);
+    return QFW_OK;
+}
+
+/* Keys that may differ between a checkpoint's run and its continuation without changing what is computed. */
+static int may_change(const char *section, const char *key) {
+    static const char *const free_keys[] = {"run.output_dir", "run.overwrite_output_dir",
+        "run.threads", "run.max_memory", "run.resume_from_checkpoint", "trainer.logging_steps",
+        "trainer.eval_strategy", "trainer.eval_steps", "trainer.save_strategy",
+        "trainer.save_steps", "trainer.save_total_limit", "trainer.per_device_eval_batch_size",
+        "trainer.gradient_checkpointing", "trainer.report_to", "data.eval", "data.source",
+        "data.generator", "data.licence", "data.notes", "plugins.path", "plugins.load", NULL};
+    char name[160];
+    snprintf(name, sizeof name, "%s.%s", section, key);
+    for (const char *const *k = free_keys; *k; k++)
+        if (!strcmp(*k, name)) return 1;
+    return !strncmp(name, "export.", 7);
+}
+
+/* The checkpoint's settings against this run's: every key that changes the training is listed. */
+static qfw_status check_settings(run *r, const char *folder) {
+    ini *old = NULL, *now = NULL;
+    char *path = path_join(folder, "resolved.ini");
+    char *text = option_resolved(r->sections, MAX_SECTIONS);
+    qfw_status status = path && text ? ini_read(path, &old) : QFW_E_NOMEM;
+    if (status == QFW_OK) status = ini_parse_text(text, strlen(text), "this run", &now);
+    if (status == QFW_OK) err_clear();
+    for (size_t i = 0; status == QFW_OK && i < now->n; i++) {
+        const ini_entry *a = &now->entries[i], *b = ini_find(old, a->section, a->key);
+        if (may_change(a->section, a->key) || (b && !strcmp(a->value, b->value))) continue;
+        (void)err_also("E_CONFIG_RESUME", QFW_E_CONFIG,
+            "%s: %s.%s was \"%s\", now \"%s\": that is another run; hint: give it another "
+            "output_dir, "
+            "or set it back",
+            path, a->section, a->key, b ? b->value : "", a->value);
+    }
+    if (status == QFW_OK) status = err_status();
+    ini_destroy(old);
+    ini_destroy(now);
+    mem_free(path);
+    mem_free(text);
+    return status;
+}
+
+static qfw_status read_entry(void *arg, const run *r, store_entry *e) {
+    st_file *f = arg;
+    const st_tensor *t = st_find(f, e->name);
+    if (!t || t->dtype != e->t.dtype || t->bytes != e->bytes)
+        return err_fail("E_CKPT_TENSOR", QFW_E_DATA,
+            "%s: %s of the run's shape and dtype is missing", state_file, e->name);
+    void *data = mem_alloc((size_t)e->bytes, 1);
+    if (!data) return QFW_E_NOMEM;
+    qfw_status status = st_read(f, t, 0, t->rank ? t->dim[0] : 1, data);
+    if (status == QFW_OK) status = store_write(r->store, e, data);
+    mem_free(data);
+    return status;
+}
+
+static qfw_status read_state(run *r, const char *folder) {
+    st_file *f = NULL;
+    char *path = path_join(folder, state_file);
+    qfw_status status = path ? st_open(path, &f) : QFW_E_NOMEM;
+    if (status == QFW_OK) status = each_entry(r, f, read_entry);
+    st_close(f);
+    mem_free(path);
+    return status;
+}
+
+static qfw_status read_count(const qfw_doc *d, const char *ptr, uint64_t *out) {
+    int64_t value = 0;
+    QFW_TRY(json_doc_api.i64(d, ptr, &value));
+    if (value < 0) return json_doc_api.fail(d, ptr, QFW_E_DATA, "E_CKPT_STATE: below 0");
+    *out = (uint64_t)value;
+    return QFW_OK;
+}
+
+static qfw_status parse_place(run *r, const qfw_doc *d, progress *p) {
+    const char *name, *sha = "";
+    QFW_TRY(read_count(d, "/global_step", &p->step));
+    QFW_TRY(read_count(d, "/num_input_tokens_seen", &p->num_tokens));
+    QFW_TRY(read_count(d, "/logged_loss_steps", &p->loss_steps));
+    QFW_TRY(json_doc_api.f64(d, "/epoch", &p->epoch));
+    QFW_TRY(json_doc_api.f64(d, "/total_loss", &p->total_loss));
+    QFW_TRY(json_doc_api.f64(d, "/first_loss", &p->first_loss));
+    QFW_TRY(json_doc_api.f64(d, "/last_loss", &p->last_loss));
+    QFW_TRY(json_doc_api.f64(d, "/logged_loss_sum", &p->loss_sum));
+    for (uint32_t i = 0; i < MAX_METRICS && (name = graphs_metric(r, i)) != NULL; i++) {
+        char ptr[256];
+        snprintf(ptr, sizeof ptr, "/logged_metrics/%s/0", name);
+        QFW_TRY(json_doc_api.f64(d, ptr, &p->value[i]));
+        snprintf(ptr, sizeof ptr, "/logged_metrics/%s/1", name);
+        QFW_TRY(json_doc_api.f64(d, ptr, &p->weight[i]));
+    }
+    QFW_TRY(json_doc_api.str(d, "/train_sha256", &sha));
+    if (strcmp(sha, dataset_facts(r->train)->sha256))
+        return err_fail("E_DATA_CHANGED", QFW_E_DATA,
+            "%s: its contents are not those that the checkpoint was trained on (sha256 %.12s..., "
+            "wanted %.12s...)",
+            cfg_text(run_cfg(r, SECTION_DATA), "train"), dataset_facts(r->train)->sha256, sha);
+    if (p->step > r->max_steps)
+        return json_doc_api.fail(d, "/global_step", QFW_E_DATA, "E_CKPT_STATE: past the run's end");
+    return QFW_OK;
+}
+
+qfw_status checkpoint_load(run *r, const char *folder, progress *p) {
+    qfw_doc *d = NULL;
+    QFW_TRY(check_settings(r, folder));
+    char *path = path_join(folder, place_file);
+    qfw_status status = path ? json_read(path, 1 << 20, NULL, &d) : QFW_E_NOMEM;
+    if (status == QFW_OK) status = parse_place(r, d, p);
+    if (status == QFW_OK) status = read_state(r, folder);
+    json_destroy(d);
+    mem_free(path);
+    return status;
+}

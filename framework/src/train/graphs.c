@@ -1,0 +1,320 @@
+/* graphs.c -- building, planning and running the graphs of a run. */
+#include "train/graphs.h"
+
+#include <string.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+
+static store_entry *find_weight(const void *arg, const char *name) {
+    const run *r = arg;
+    for (uint32_t i = 0; i < r->n_weights; i++)
+        if (!strcmp(r->weights[i].desc.name, name)) return r->weights[i].entry;
+    return NULL;
+}
+
+static uint32_t fallback_of(const run *r) {
+    const char *word = cfg_text(run_cfg(r, SECTION_BACKEND), "fallback");
+    return !strcmp(word, "allow")  ? FALLBACK_ALLOW
+           : !strcmp(word, "warn") ? FALLBACK_WARN
+                                   : FALLBACK_ERROR;
+}
+
+static int keeps_all(const run *r) {
+    const char *word = cfg_text(run_cfg(r, SECTION_TRAINER), "gradient_checkpointing");
+    return !strcmp(word, "none") || !strcmp(word, "false");
+}
+
+static qfw_status open_graph(run *r, pass *p, uint32_t training) {
+    p->env = (graph_env){.host = r->host,
+        .store = r->store,
+        .param = find_weight,
+        .arg = r,
+        .loras = r->loras,
+        .n_loras = r->n_loras,
+        .training = training,
+        .seed = r->seed};
+    return graph_create(&p->env, &p->g);
+}
+
+static void close_pass(pass *p) {
+    exec_destroy(p->e);
+    plan_destroy(p->p);
+    graph_destroy(p->g);
+    *p = (pass){.g = NULL};
+}
+
+/* state := state + gradient of the loss, for everything that is trained. */
+static qfw_status emit_gradients(run *r, pass *p) {
+    qfw_graph *g = &p->g->pub;
+    qfw_val *wrt = mem_alloc(2 * (size_t)r->n_trainables, sizeof *wrt);
+    if (!wrt) return QFW_E_NOMEM;
+    qfw_val *grads = wrt + r->n_trainables;
+    qfw_status status = QFW_OK;
+    for (uint32_t i = 0; status == QFW_OK && i < r->n_trainables; i++)
+        status = graph_store_value(p->g, r->trainables[i].param, &wrt[i]);
+    if (status == QFW_OK)
+        status = graph_backward(p->g, p->loss, wrt, r->n_trainables, !keeps_all(r), grads);
+    for (uint32_t i = 0; status == QFW_OK && i < r->n_trainables; i++) {
+        qfw_val state, sum;
+        if (!grads[i]) continue;
+        status = graph_store_value(p->g, r->trainables[i].grad, &state);
+        if (status == QFW_OK) status = qfw_binary(g, QFW_ADD, state, grads[i], &sum);
+        if (status == QFW_OK) status = g->api->assign(g, state, sum);
+    }
+    mem_free(wrt);
+    return status;
+}
+
+static qfw_status build_pass(run *r, uint32_t kind, int64_t n_rows, pass *p) {
+    const graphs *gs = r->graphs;
+    const qfw_batch_shape shape = {
+        sizeof shape, kind == PASS_TRAIN, n_rows, gs->n_segments[kind], gs->n_examples[kind]};
+    qfw_lm_vals lm = {.size = sizeof lm};
+    p->n_rows = n_rows;
+    QFW_TRY(open_graph(r, p, shape.training));
+    QFW_TRY(r->model->forward(r->model_inst, &p->g->pub, &shape, &lm));
+    p->past_model = (qfw_val)p->g->n_values + 1;
+    QFW_TRY(r->trainer->loss(r->trainer_inst, &p->g->pub, &shape, &lm, 0, &p->loss));
+    if (kind == PASS_TRAIN) QFW_TRY(emit_gradients(r, p));
+    return plan_create(p->g, &r->dev, fallback_of(r), &p->loss, 1, &p->p);
+}
+
+static qfw_status add_pass(run *r, uint32_t kind, int64_t n_rows, pass **out) {
+    graphs *gs = r->graphs;
+    if (mem_grow(&gs->passes[kind], &gs->cap_passes[kind], gs->n_passes[kind] + 1, sizeof(pass *)))
+        return QFW_E_NOMEM;
+    pass *p = mem_alloc(1, sizeof *p);
+    if (!p) return QFW_E_NOMEM;
+    const qfw_status status = build_pass(r, kind, n_rows, p);
+    if (status != QFW_OK) {
+        close_pass(p);
+        mem_free(p);
+        return status;
+    }
+    gs->passes[kind][gs->n_passes[kind]++] = p;
+    *out = p;
+    return QFW_OK;
+}
+
+/* sumsq = sum over all gradients of g^2. */
+static qfw_status build_norm(run *r) {
+    graphs *gs = r->graphs;
+    QFW_TRY(open_graph(r, &gs->norm, 0));
+    qfw_graph *g = &gs->norm.g->pub;
+    for (uint32_t i = 0; i < r->n_trainables; i++) {
+        qfw_val grad, sum;
+        QFW_TRY(graph_store_value(gs->norm.g, r->trainables[i].grad, &grad));
+        QFW_TRY(qfw_reduce_all(g, QFW_SUMSQ, grad, &sum));
+        if (i) QFW_TRY(qfw_binary(g, QFW_ADD, gs->sumsq, sum, &sum));
+        gs->sumsq = sum;
+    }
+    return plan_create(gs->norm.g, &r->dev, fallback_of(r), &gs->sumsq, 1, &gs->norm.p);
+}
+
+static qfw_status build_update(run *r) {
+    graphs *gs = r->graphs;
+    double unused[QFW_MAX_SCALARS];
+    const int64_t one[1] = {1};
+    qfw_val scalars[2], coef;
+    QFW_TRY(open_graph(r, &gs->update, 0));
+    qfw_graph *g = &gs->update.g->pub;
+    QFW_TRY(r->optimizer->scalars(r->optimizer_inst, 1, 0, 1, unused, &gs->n_scalars));
+    const int64_t n[1] = {gs->n_scalars};
+    QFW_TRY(g->api->input(g, "scalars_plain", QFW_F32, 1, n, &scalars[0]));
+    QFW_TRY(g->api->input(g, "scalars_decay", QFW_F32, 1, n, &scalars[1]));
+    QFW_TRY(g->api->input(g, "coef", QFW_F32, 1, one, &coef));
+    for (uint32_t i = 0; i < r->n_trainables; i++) {
+        const trainable *t = &r->trainables[i];
+        qfw_val param, grad, zero, state[QFW_MAX_STATES];
+        QFW_TRY(graph_store_value(gs->update.g, t->param, &param));
+        QFW_TRY(graph_store_value(gs->update.g, t->grad, &grad));
+        for (uint32_t s = 0; s < t->spec.n; s++)
+            QFW_TRY(graph_store_value(gs->update.g, t->state[s], &state[s]));
+        QFW_TRY(r->optimizer->emit_step(
+            r->optimizer_inst, g, &t->info, param, grad, state, scalars[t->info.decay], coef));
+        QFW_TRY(qfw_fill(g, 0, t->info.rank, t->info.dim, &zero));
+        QFW_TRY(g->api->assign(g, grad, zero));
+    }
+    return plan_create(gs->update.g, &r->dev, fallback_of(r), NULL, 0, &gs->update.p);
+}
+
+static void note_need(graphs *gs, const plan *p) {
+    if (!p) return;
+    if (p->step_bytes > gs->step_bytes) gs->step_bytes = p->step_bytes;
+    if (p->host_bytes > gs->host_bytes) gs->host_bytes = p->host_bytes;
+    if (p->input_bytes > gs->input_bytes) gs->input_bytes = p->input_bytes;
+}
+
+/* Sequences of an example, and the longest batch that the data can give. */
+static void measure(run *r, uint32_t kind, dataset *d, uint32_t batch_size) {
+    graphs *gs = r->graphs;
+    uint32_t seqs = 1;
+    for (uint64_t i = 0; i < dataset_count(d); i++)
+        if (dataset_at(d, i)->n_seqs > seqs) seqs = dataset_at(d, i)->n_seqs;
+    gs->n_examples[kind] = batch_size;
+    gs->n_segments[kind] = (int64_t)batch_size * seqs;
+    gs->max_rows[kind] = batch_bucket((int64_t)dataset_longest(d, batch_size));
+}
+
+qfw_status graphs_plan(run *r) {
+    pass *unused;
+    graphs *gs = r->graphs = mem_alloc(1, sizeof *r->graphs);
+    if (!gs) return QFW_E_NOMEM;
+    gs->profile = r->flags.profile;
+    measure(r, PASS_TRAIN, r->train, r->batch_size);
+    QFW_TRY(add_pass(r, PASS_TRAIN, gs->max_rows[PASS_TRAIN], &unused));
+    if (r->eval) {
+        measure(r, PASS_EVAL, r->eval, r->eval_batch_size);
+        QFW_TRY(add_pass(r, PASS_EVAL, gs->max_rows[PASS_EVAL], &unused));
+    }
+    QFW_TRY(build_norm(r));
+    QFW_TRY(build_update(r));
+    for (uint32_t kind = 0; kind < PASS_KINDS; kind++)
+        for (size_t i = 0; i < gs->n_passes[kind]; i++) note_need(gs, gs->passes[kind][i]->p);
+    note_need(gs, gs->norm.p);
+    note_need(gs, gs->update.p);
+    return QFW_OK;
+}
+
+static qfw_status make_exec(run *r, pass *p) {
+    QFW_TRY(exec_create(p->p, &r->dev, r->graphs->arena, &p->e));
+    exec_profile(p->e, r->graphs->profile);
+    return QFW_OK;
+}
+
+qfw_status graphs_alloc(run *r) {
+    graphs *gs = r->graphs;
+    QFW_TRY(
+        exec_arena_create(&r->dev, gs->step_bytes, gs->host_bytes, gs->input_bytes, &gs->arena));
+    for (uint32_t kind = 0; kind < PASS_KINDS; kind++)
+        for (size_t i = 0; i < gs->n_passes[kind]; i++) QFW_TRY(make_exec(r, gs->passes[kind][i]));
+    QFW_TRY(make_exec(r, &gs->norm));
+    QFW_TRY(make_exec(r, &gs->update));
+    gs->scratch_bytes = gs->input_bytes;
+    gs->scratch = mem_alloc_aligned((size_t)gs->scratch_bytes + 64, 64);
+    return gs->scratch ? QFW_OK : QFW_E_NOMEM;
+}
+
+void graphs_destroy(graphs *gs) {
+    if (!gs) return;
+    for (uint32_t kind = 0; kind < PASS_KINDS; kind++) {
+        for (size_t i = 0; i < gs->n_passes[kind]; i++) {
+            close_pass(gs->passes[kind][i]);
+            mem_free(gs->passes[kind][i]);
+        }
+        mem_free(gs->passes[kind]);
+    }
+    close_pass(&gs->norm);
+    close_pass(&gs->update);
+    exec_arena_destroy(gs->arena);
+    mem_free(gs->scratch);
+    mem_free(gs);
+}
+
+/* The pass for at least n_rows rows. A plan that would not fit the arena gives way to the largest one. */
+static qfw_status find_pass(run *r, uint32_t kind, int64_t n_rows, pass **out) {
+    graphs *gs = r->graphs;
+    for (size_t i = 0; i < gs->n_passes[kind]; i++) {
+        *out = gs->passes[kind][i];
+        if ((*out)->n_rows == n_rows) return QFW_OK;
+    }
+    QFW_TRY(add_pass(r, kind, n_rows, out));
+    const plan *p = (*out)->p;
+    if (p->step_bytes <= gs->step_bytes && p->host_bytes <= gs->host_bytes &&
+        p->input_bytes <= gs->input_bytes)
+        return make_exec(r, *out);
+    close_pass(*out);
+    mem_free(*out);
+    gs->n_passes[kind]--;
+    *out = gs->passes[kind][0];
+    return QFW_OK;
+}
+
+/* The core's own inputs by name; NULL: a plugin fills it. */
+static const void *core_input(const batch *b, const char *name, const float *inv_weight) {
+    const struct {
+        const char *name;
+        const void *data;
+    } inputs[] = {{"tokens", b->tokens}, {"labels", b->labels}, {"positions", b->positions},
+        {"row_key", b->row_key}, {"segments", b->segments}, {"row_segment", b->row_segment},
+        {"segment_example", b->segment_example}, {"inv_weight", inv_weight}};
+    for (size_t i = 0; i < sizeof inputs / sizeof inputs[0]; i++)
+        if (!strcmp(inputs[i].name, name)) return inputs[i].data;
+    return NULL;
+}
+
+static qfw_status write_inputs(run *r, pass *p, const batch *b, float inv_weight) {
+    const char *name;
+    qfw_val v;
+    for (uint32_t i = 0; (name = exec_input(p->e, i, &v)) != NULL; i++) {
+        const op_shape *shape = &graph_get(p->g, v)->shape;
+        uint64_t bytes = qfw_dtype_bytes(shape->dtype);
+        for (uint32_t d = 0; d < shape->rank; d++) bytes *= (uint64_t)shape->dim[d];
+        const void *data = core_input(b, name, &inv_weight);
+        if (!data) {
+            const int of_model = v < p->past_model;
+            qfw_status (*fill)(qfw_inst *, const qfw_batch *, const char *, void *, uint64_t) =
+                of_model ? r->model->fill : r->trainer->fill;
+            if (!fill)
+                return err_fail("E_PLUG_INPUT", QFW_E_INTERNAL,
+                    "plugin %s declares the input '%s' but has no fill",
+                    (of_model ? r->model_component : r->trainer_component)->name, name);
+            QFW_TRY(fill(of_model ? r->model_inst : r->trainer_inst, &b->pub, name,
+                r->graphs->scratch, bytes));
+            data = r->graphs->scratch;
+        }
+        QFW_TRY(exec_write(p->e, name, data, bytes));
+    }
+    return QFW_OK;
+}
+
+static qfw_status read_scalar(pass *p, qfw_val v, double *out) {
+    float value = 0;
+    QFW_TRY(exec_read(p->e, v, &value, sizeof value));
+    *out = (double)value;
+    return QFW_OK;
+}
+
+qfw_status graphs_run(run *r, uint32_t kind, batch *b, double inv_weight, pass_result *out) {
+    pass *p = NULL;
+    QFW_TRY(find_pass(r, kind, b->pub.shape.n_rows, &p));
+    b->pub.shape.n_rows = p->n_rows;
+    QFW_TRY(write_inputs(r, p, b, (float)inv_weight));
+    QFW_TRY(exec_run(p->e));
+    QFW_TRY(read_scalar(p, p->loss, &out->loss));
+    const size_t cap = sizeof out->value / sizeof out->value[0];
+    out->n_metrics = (uint32_t)(p->g->n_metrics < cap ? p->g->n_metrics : cap);
+    for (uint32_t i = 0; i < out->n_metrics; i++) {
+        const graph_metric *m = &p->g->metrics[i];
+        out->weight[i] = 1;
+        QFW_TRY(read_scalar(p, m->value, &out->value[i]));
+        if (m->weight) QFW_TRY(read_scalar(p, m->weight, &out->weight[i]));
+    }
+    return QFW_OK;
+}
+
+const char *graphs_metric(const run *r, uint32_t i) {
+    const graph *g = r->graphs->passes[PASS_TRAIN][0]->g;
+    return i < g->n_metrics ? g->metrics[i].name : NULL;
+}
+
+qfw_status graphs_norm(run *r, double *sumsq) {
+    QFW_TRY(exec_run(r->graphs->norm.e));
+    return read_scalar(&r->graphs->norm, r->graphs->sumsq, sumsq);
+}
+
+qfw_status graphs_update(run *r, uint64_t step, double lr, float coef) {
+    static const char *const names[2] = {"scalars_plain", "scalars_decay"};
+    exec *e = r->graphs->update.e;
+    for (uint32_t decay = 0; decay < 2; decay++) {
+        double wide[QFW_MAX_SCALARS];
+        float scalars[QFW_MAX_SCALARS];
+        uint32_t n = 0;
+        QFW_TRY(r->optimizer->scalars(r->optimizer_inst, step, lr, decay, wide, &n));
+        for (uint32_t i = 0; i < n; i++) scalars[i] = (float)wide[i];
+        QFW_TRY(exec_write(e, names[decay], scalars, n * sizeof scalars[0]));
+    }
+    QFW_TRY(exec_write(e, "coef", &coef, sizeof coef));
+    return exec_run(e);
+}

@@ -1,0 +1,201 @@
+/* progress.c -- sums between logs, trainer_log.jsonl under TRL's key names, the plain line and the bar. */
+#define _POSIX_C_SOURCE 200809L
+#include "train/progress.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "files/file.h"
+#include "files/json.h"
+
+struct trainer_log {
+    FILE *f;
+    char *path;
+};
+
+uint64_t clock_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+void progress_add(progress *p, const pass_result *res, const batch *b) {
+    for (uint32_t i = 0; i < res->n_metrics && i < MAX_METRICS; i++) {
+        p->value[i] += res->value[i];
+        p->weight[i] += res->weight[i];
+    }
+    p->num_tokens += (uint64_t)b->pub.n_tokens;
+}
+
+/* What stands before the first line that is past keep_step: a resumed run logs those steps again. */
+static size_t kept_length(const char *text, size_t n, uint64_t keep_step) {
+    size_t kept = 0;
+    while (kept < n) {
+        const char *end = memchr(text + kept, '\n', n - kept);
+        if (!end) return kept; /* a line that a crash cut */
+        const char *key = strstr(text + kept, "\"step\": ");
+        if (key && key < end && strtoull(key + 8, NULL, 10) > keep_step) return kept;
+        kept = (size_t)(end - text) + 1;
+    }
+    return kept;
+}
+
+static qfw_status cut_log(const char *path, uint64_t keep_step) {
+    char *text = NULL;
+    size_t n = 0;
+    if (!file_exists(path)) return QFW_OK;
+    QFW_TRY(file_read(path, UINT64_MAX, &text, &n));
+    const qfw_status status = file_write(path, text, kept_length(text, n, keep_step));
+    mem_free(text);
+    return status;
+}
+
+qfw_status trainer_log_open(const char *folder, int append, uint64_t keep_step, trainer_log **out) {
+    *out = NULL;
+    char *path = path_join(folder, "trainer_log.jsonl");
+    if (!path) return QFW_E_NOMEM;
+    qfw_status status = append ? cut_log(path, keep_step) : QFW_OK;
+    FILE *f = status == QFW_OK ? fopen(path, append ? "a" : "w") : NULL;
+    trainer_log *l = f ? mem_alloc(1, sizeof *l) : NULL;
+    if (l) {
+        *l = (trainer_log){f, path};
+        *out = l;
+        return QFW_OK;
+    }
+    if (status == QFW_OK)
+        status = err_fail("E_OUT_CREATE", QFW_E_IO, "%s: cannot be written", path);
+    if (f) fclose(f);
+    mem_free(path);
+    return status;
+}
+
+void trainer_log_close(trainer_log *l) {
+    if (!l) return;
+    fclose(l->f);
+    mem_free(l->path);
+    mem_free(l);
+}
+
+/* One object, one line; a disk that is full stops the run, since nothing may be lost silently. */
+static qfw_status write_line(trainer_log *l, json_out *o) {
+    size_t n = 0;
+    qfw_status status = QFW_OK;
+    const char *text = json_out_text(o, &n);
+    if (!text)
+        status = err_status();
+    else if (fprintf(l->f, "%s\n", text) < 0 || fflush(l->f))
+        status = err_fail("E_IO_WRITE", QFW_E_IO, "%s: cannot be written", l->path);
+    json_out_destroy(o);
+    return status;
+}
+
+static double mean(const progress *p, uint32_t i) {
+    return p->weight[i] > 0 ? p->value[i] / p->weight[i] : 0;
+}
+
+qfw_status trainer_log_step(trainer_log *l, run *r, progress *p) {
+    const char *name;
+    char line[512];
+    const double loss = p->loss_steps ? p->loss_sum / (double)p->loss_steps : 0;
+    json_out *o = json_out_create(0);
+    json_open(o, NULL, '{');
+    json_real(o, "loss", loss);
+    json_real(o, "grad_norm", p->grad_norm);
+    json_real(o, "learning_rate", p->lr);
+    for (uint32_t i = 0; (name = graphs_metric(r, i)) && i < MAX_METRICS; i++)
+        json_real(o, name, mean(p, i));
+    json_int(o, "num_tokens", (int64_t)p->num_tokens);
+    json_real(o, "epoch", p->epoch);
+    json_int(o, "step", (int64_t)p->step);
+    json_close(o);
+    const uint64_t now = clock_ns(), steps = p->step - p->started_step;
+    const double seconds = (double)(now - p->started_ns) * 1e-9;
+    snprintf(line, sizeof line,
+        "step %llu/%llu | loss %.4f | grad_norm %.3f | lr %.3e | epoch %.2f | %.0f ms/step | "
+        "%.0f tok/s",
+        (unsigned long long)p->step, (unsigned long long)r->max_steps, loss, p->grad_norm, p->lr,
+        p->epoch, seconds * 1e3 / (double)(steps ? steps : 1),
+        (double)(p->num_tokens - p->started_tokens) / seconds);
+    log_line(QFW_LOG_INFO, "%s", line);
+    p->loss_sum = 0;
+    p->loss_steps = 0;
+    memset(p->value, 0, sizeof p->value);
+    memset(p->weight, 0, sizeof p->weight);
+    return write_line(l, o);
+}
+
+qfw_status trainer_log_eval(trainer_log *l, run *r, const progress *p, const pass_result *sum,
+    double loss, double seconds) {
+    char key[160];
+    const char *name;
+    json_out *o = json_out_create(0);
+    json_open(o, NULL, '{');
+    json_real(o, "eval_loss", loss);
+    for (uint32_t i = 0; i < sum->n_metrics && (name = graphs_metric(r, i)) != NULL; i++) {
+        snprintf(key, sizeof key, "eval_%s", name);
+        json_real(o, key, sum->weight[i] > 0 ? sum->value[i] / sum->weight[i] : 0);
+    }
+    json_real(o, "eval_runtime", seconds);
+    json_real(o, "eval_samples_per_second", (double)dataset_count(r->eval) / seconds);
+    json_real(o, "epoch", p->epoch);
+    json_int(o, "step", (int64_t)p->step);
+    json_close(o);
+    log_line(QFW_LOG_INFO, "eval at step %llu | eval_loss %.4f | %.1f s",
+        (unsigned long long)p->step, loss, seconds);
+    return write_line(l, o);
+}
+
+qfw_status trainer_log_end(trainer_log *l, const progress *p, double seconds, uint64_t rows) {
+    const double steps = (double)(p->step - p->started_step);
+    json_out *o = json_out_create(0);
+    json_open(o, NULL, '{');
+    json_real(o, "train_runtime", seconds);
+    json_real(o, "train_samples_per_second", (double)rows / seconds);
+    json_real(o, "train_steps_per_second", steps / seconds);
+    json_real(o, "train_loss", p->step ? p->total_loss / (double)p->step : 0);
+    json_real(o, "epoch", p->epoch);
+    json_int(o, "step", (int64_t)p->step);
+    json_close(o);
+    return write_line(l, o);
+}
+
+const char *format_time(double seconds, char buf[32]) {
+    const unsigned long s = seconds > 0 ? (unsigned long)(seconds + 0.5) : 0;
+    if (s >= 3600)
+        snprintf(buf, 32, "%lu:%02lu:%02lu", s / 3600, s / 60 % 60, s % 60);
+    else
+        snprintf(buf, 32, "%lu:%02lu", s / 60, s % 60);
+    return buf;
+}
+
+const char *format_bytes(uint64_t bytes, char buf[32]) {
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    double value = (double)bytes;
+    int u = 0;
+    while (value >= 1024 && u < 4) {
+        value /= 1024;
+        u++;
+    }
+    snprintf(buf, 32, u ? "%.2f %s" : "%.0f %s", value, units[u]);
+    return buf;
+}
+
+void progress_bar(const run *r, const progress *p) {
+    enum { WIDTH = 28 };
+    char bar[WIDTH + 1], text[256], left[32], spent[32];
+    const uint64_t done = p->step - p->started_step, todo = r->max_steps - p->step;
+    const double seconds = (double)(clock_ns() - p->started_ns) * 1e-9;
+    const uint64_t filled = r->max_steps ? p->step * WIDTH / r->max_steps : 0;
+    if (!log_is_terminal() || !done) return;
+    for (int i = 0; i < WIDTH; i++) bar[i] = (uint64_t)i < filled ? '#' : '.';
+    bar[WIDTH] = 0;
+    snprintf(text, sizeof text, "[%s] %llu/%llu  loss %.4f  %.0f tok/s  %s, %s left", bar,
+        (unsigned long long)p->step, (unsigned long long)r->max_steps, p->last_loss,
+        (double)(p->num_tokens - p->started_tokens) / seconds, format_time(seconds, spent),
+        format_time(seconds / (double)done * (double)todo, left));
+    log_status(p->step == r->max_steps ? NULL : text);
+}

@@ -1,0 +1,46 @@
+/* progress.h -- what happened so far: the numbers of the log, the checkpoint and the screen. */
+#ifndef TRAIN_PROGRESS_H
+#define TRAIN_PROGRESS_H
+
+#include "train/graphs.h"
+
+enum { MAX_METRICS = 16 };
+
+/* Everything about a run's place that a resume must know. Saved as trainer_state.json. */
+struct progress {
+    uint64_t step;                /* updates done */
+    uint64_t num_tokens;          /* tokens seen, prompts included */
+    double total_loss;            /* of all steps */
+    double first_loss, last_loss; /* of the first and last step */
+    /* since the last log: */
+    double loss_sum;
+    uint64_t loss_steps;
+    double value[MAX_METRICS], weight[MAX_METRICS];
+    /* of this process only: */
+    double grad_norm, lr, epoch;
+    uint64_t started_ns, started_step, started_tokens, last_ns;
+    double last_eval_loss; /* NaN before the first */
+};
+
+uint64_t clock_ns(void); /* monotonic */
+void progress_add(progress *p, const pass_result *res, const batch *b);
+
+/* trainer_log.jsonl in output_dir, one object a line; kept open. Cut back to `keep_step` on a resume: lines of
+ * later steps are dropped. */
+typedef struct trainer_log trainer_log;
+qfw_status trainer_log_open(const char *folder, int append, uint64_t keep_step, trainer_log **out);
+void trainer_log_close(trainer_log *l);
+/* The line of a log step; then the sums start anew. */
+qfw_status trainer_log_step(trainer_log *l, run *r, progress *p);
+qfw_status trainer_log_eval(
+    trainer_log *l, run *r, const progress *p, const pass_result *sum, double loss, double seconds);
+qfw_status trainer_log_end(trainer_log *l, const progress *p, double seconds, uint64_t rows);
+
+/* The bar with the time left, on a terminal. */
+void progress_bar(const run *r, const progress *p);
+/* "1:02:03" into buf. */
+const char *format_time(double seconds, char buf[32]);
+/* "1.53 GiB" into buf. */
+const char *format_bytes(uint64_t bytes, char buf[32]);
+
+#endif

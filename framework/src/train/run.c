@@ -1,0 +1,235 @@
+/* run.c -- one run from the INI to the summary, in the order in which things can go wrong cheaply. */
+#define _POSIX_C_SOURCE 200809L
+#include "train/run.h"
+
+#include <math.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/parallel.h"
+#include "files/file.h"
+#include "files/json.h"
+#include "plugin/host.h"
+#include "plugin/loader.h"
+#include "train/outputs.h"
+#include "train/plan_report.h"
+#include "train/profile.h"
+
+static const char *text_of(const run *r, uint32_t section, const char *key) {
+    return cfg_text(run_cfg(r, section), key);
+}
+
+static qfw_status open_model(run *r) {
+    const char *folder = text_of(r, SECTION_MODEL, "path");
+    char *path = path_join(folder, "config.json");
+    qfw_status status = path ? json_read(path, 16 << 20, NULL, &r->model_config) : QFW_E_NOMEM;
+    mem_free(path);
+    if (status != QFW_OK) return status;
+    r->model = r->model_component->iface;
+    QFW_TRY(r->model->create(
+        r->host, r->sections[SECTION_MODEL_OWN].cfg, r->model_config, &r->model_inst));
+    QFW_TRY(weights_describe(r));
+    if (cfg_int(run_cfg(r, SECTION_DATA), "max_length") > r->facts.max_positions)
+        return cfg_problem(r->ini, run_cfg(r, SECTION_DATA), "max_length",
+            "%lld, but the model is made for at most %lld positions",
+            (long long)cfg_int(run_cfg(r, SECTION_DATA), "max_length"),
+            (long long)r->facts.max_positions);
+    return QFW_OK;
+}
+
+static qfw_status open_text(run *r) {
+    const char *wanted = text_of(r, SECTION_DATA, "chat_template");
+    QFW_TRY(tokenizer_open(text_of(r, SECTION_MODEL, "path"), r->facts.vocab, &r->tok));
+    if (strcmp(wanted, "auto")) {
+        r->chat = chat_by_name(wanted);
+    } else if (tokenizer_chat_template(r->tok)) {
+        r->chat = chat_by_jinja(tokenizer_chat_template(r->tok));
+    }
+    return QFW_OK;
+}
+
+static qfw_status open_set(run *r, const char *key, dataset **out) {
+    const qfw_cfg *d = run_cfg(r, SECTION_DATA);
+    const char *overlong = cfg_text(d, "overlong");
+    const dataset_opts o = {.tok = r->tok,
+        .chat = r->chat,
+        .system_policy =
+            !strcmp(cfg_text(d, "system_turn"), "fold") ? CHAT_SYSTEM_FOLD : CHAT_SYSTEM_ERROR,
+        .allow_special = (int)cfg_int(d, "special_tokens_in_content"),
+        .max_length = cfg_int(d, "max_length"),
+        .overlong = !strcmp(overlong, "error")      ? OVERLONG_ERROR
+                    : !strcmp(overlong, "truncate") ? OVERLONG_TRUNCATE
+                                                    : OVERLONG_DROP,
+        .drop_untrained = !strcmp(cfg_text(d, "untrained"), "drop"),
+        .max_line = (uint64_t)cfg_int(d, "max_line"),
+        .trainer = r->trainer,
+        .trainer_inst = r->trainer_inst};
+    return dataset_open(cfg_text(d, key), &o, out);
+}
+
+static qfw_status open_data(run *r, FILE *out) {
+    r->trainer = r->trainer_component->iface;
+    if (r->trainer->flags & QFW_TRAINER_NEEDS_REF)
+        return err_fail("E_PLUG_TRAINER", QFW_E_UNSUPPORTED,
+            "trainer %s: it needs a reference pass, which is not supported yet",
+            r->trainer_component->name);
+    QFW_TRY(r->trainer->create(r->host, r->sections[SECTION_TRAINER_OWN].cfg, &r->trainer_inst));
+    QFW_TRY(open_set(r, "train", &r->train));
+    dataset_print_report(r->train, "train", out);
+    if (*text_of(r, SECTION_DATA, "eval")) {
+        QFW_TRY(open_set(r, "eval", &r->eval));
+        dataset_print_report(r->eval, "eval", out);
+    }
+    dataset_print_row(r->train, 0, out, isatty(fileno(out)));
+    return QFW_OK;
+}
+
+/* Updates of the run, as transformers counts them. */
+static void count_steps(run *r) {
+    const qfw_cfg *t = run_cfg(r, SECTION_TRAINER);
+    r->batch_size = (uint32_t)cfg_int(t, "per_device_train_batch_size");
+    r->eval_batch_size = (uint32_t)cfg_int(t, "per_device_eval_batch_size");
+    r->accumulation = (uint32_t)cfg_int(t, "gradient_accumulation_steps");
+    const uint64_t micros = (dataset_count(r->train) + r->batch_size - 1) / r->batch_size;
+    r->steps_per_epoch = (micros + r->accumulation - 1) / r->accumulation;
+    r->max_steps =
+        cfg_int(t, "max_steps") > 0
+            ? (uint64_t)cfg_int(t, "max_steps")
+            : (uint64_t)ceil(cfg_real(t, "num_train_epochs") * (double)r->steps_per_epoch);
+}
+
+static qfw_status open_device(run *r) {
+    const qfw_backend *be = r->backend->iface;
+    const qfw_cfg *own = r->sections[SECTION_BACKEND_OWN].cfg;
+    r->dev = (device){
+        .be = be, .host = r->host, .name = r->backend->name, .info = {.size = sizeof r->dev.info}};
+    const uint32_t i =
+        (uint32_t)cfg_int(own, "device"); /* 0 where a backend declares no such key */
+    QFW_TRY(be->device_info(r->host, i, &r->dev.info));
+    return be->create(r->host, own, i, &r->dev.inst);
+}
+
+static qfw_status open_optimizer(run *r) {
+    const int built_in = r->optimizer_component == &adamw_component;
+    r->optimizer = r->optimizer_component->iface;
+    return r->optimizer->create(r->host,
+        built_in ? run_cfg(r, SECTION_OPTIMIZER) : r->sections[SECTION_OPTIMIZER_OWN].cfg,
+        &r->optimizer_inst);
+}
+
+/* Everything that can be known before memory is taken. */
+static qfw_status prepare(run *r, FILE *out) {
+    QFW_TRY(parallel_start((uint32_t)cfg_int(run_cfg(r, SECTION_RUN), "threads")));
+    r->seed = (uint64_t)cfg_int(run_cfg(r, SECTION_RUN), "seed");
+    QFW_TRY(open_model(r));
+    QFW_TRY(open_text(r));
+    QFW_TRY(open_data(r, out));
+    count_steps(r);
+    QFW_TRY(open_optimizer(r));
+    QFW_TRY(open_device(r));
+    QFW_TRY(store_create(&r->dev, &r->store));
+    QFW_TRY(weights_declare(r));
+    QFW_TRY(adapters_declare(r));
+    QFW_TRY(trainables_declare(r));
+    QFW_TRY(graphs_plan(r));
+    plan_print(r, out);
+    return plan_check(r);
+}
+
+/* An output_dir that holds a run is neither overwritten nor mixed with another one by accident. */
+static qfw_status claim_output(const run *r) {
+    const char *folder = text_of(r, SECTION_RUN, "output_dir");
+    const int resumes = strcmp(text_of(r, SECTION_RUN, "resume_from_checkpoint"), "none") != 0;
+    char *log = path_join(folder, "trainer_log.jsonl");
+    if (!log) return QFW_E_NOMEM;
+    const int used = file_exists(log);
+    mem_free(log);
+    if (used && !resumes && !cfg_int(run_cfg(r, SECTION_RUN), "overwrite_output_dir"))
+        return err_fail("E_OUT_EXISTS", QFW_E_IO,
+            "%s: it holds a run already; hint: --resume goes on with it, another output_dir keeps "
+            "it, --set run.overwrite_output_dir=true starts over",
+            folder);
+    return QFW_OK;
+}
+
+/* The most memory this process has held, in bytes. */
+static uint64_t peak_memory(void) {
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return (uint64_t)usage.ru_maxrss * 1024;
+}
+
+static void print_summary(const run *r, const progress *p, FILE *out) {
+    char spent[32], peak[32], planned[32];
+    const char *folder = text_of(r, SECTION_RUN, "output_dir");
+    const double seconds = (double)(clock_ns() - p->started_ns) * 1e-9;
+    fprintf(out, "\nDone: %llu steps in %s, %.0f tokens/s\n",
+        (unsigned long long)(p->step - p->started_step), format_time(seconds, spent),
+        (double)(p->num_tokens - p->started_tokens) / (seconds > 0 ? seconds : 1));
+    fprintf(out, "  loss       first %.4f, last %.4f", p->first_loss, p->last_loss);
+    if (!isnan(p->last_eval_loss)) fprintf(out, ", eval %.4f", p->last_eval_loss);
+    fprintf(out, "\n  memory     peak %s of the process, plan %s\n",
+        format_bytes(peak_memory(), peak), format_bytes(plan_total(r), planned));
+    fprintf(out, "  %-10s %s/%s\n", r->n_loras ? "adapter" : "model", folder,
+        r->n_loras ? "adapter_model.safetensors" : "model.safetensors");
+    fprintf(out, "  log        %s/trainer_log.jsonl\n", folder);
+    fprintf(out, "  settings   %s/resolved.ini, manifest.json\n", folder);
+}
+
+static qfw_status train(run *r, FILE *out) {
+    const char *folder = text_of(r, SECTION_RUN, "output_dir");
+    progress p = {0};
+    QFW_TRY(claim_output(r));
+    QFW_TRY(dir_make(folder));
+    QFW_TRY(store_alloc(r->store));
+    QFW_TRY(weights_load(r));
+    QFW_TRY(adapters_init(r));
+    QFW_TRY(graphs_alloc(r));
+    QFW_TRY(outputs_resolved(r, folder));
+    QFW_TRY(train_loop(r, &p));
+    QFW_TRY(outputs_weights(r, folder));
+    QFW_TRY(outputs_manifest(r, folder, &p));
+    if (r->flags.profile) QFW_TRY(profile_write(r, out));
+    print_summary(r, &p, out);
+    return QFW_OK;
+}
+
+static void close_run(run *r) {
+    graphs_destroy(r->graphs);
+    store_destroy(r->store);
+    for (uint32_t i = 0; i < r->n_loras; i++) mem_free((void *)r->loras[i].module);
+    mem_free(r->loras);
+    mem_free(r->weights);
+    mem_free(r->trainables);
+    if (r->dev.be) r->dev.be->destroy(r->dev.inst);
+    if (r->optimizer) r->optimizer->destroy(r->optimizer_inst);
+    dataset_close(r->train);
+    dataset_close(r->eval);
+    if (r->trainer) r->trainer->destroy(r->trainer_inst);
+    if (r->model) r->model->destroy(r->model_inst);
+    tokenizer_close(r->tok);
+    json_destroy(r->model_config);
+    option_free(r->sections, MAX_SECTIONS);
+    ini_destroy(r->ini);
+    parallel_stop();
+}
+
+qfw_status run_main(const run_flags *flags, FILE *out) {
+    run *r = mem_alloc(1, sizeof *r);
+    if (!r) return QFW_E_NOMEM;
+    r->flags = *flags;
+    r->host = host_table();
+    host_register("qfw.doc/1", &json_doc_api);
+    host_register("qfw.encoder/1", &encoder_api);
+    plugin_set_host(r->host);
+    qfw_status status = settings_read(r);
+    if (status == QFW_OK) status = prepare(r, out);
+    if (status == QFW_OK && !flags->plan_only && !flags->dry_run) status = train(r, out);
+    close_run(r);
+    mem_free(r);
+    return status;
+}

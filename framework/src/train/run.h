@@ -1,0 +1,128 @@
+/* run.h -- one run: what the INI asks for, opened and checked, from the plugins to the last batch.
+ *
+ * Order of a run (run.c): settings from the INI; plugins; model, tokenizer and data (their errors come before
+ * any weight is read); names and sizes of everything that lives on the device (weights, adapters, gradients,
+ * optimizer state); graphs and their plans, printed; memory; weights; the loop (step.c).
+ */
+#ifndef TRAIN_RUN_H
+#define TRAIN_RUN_H
+
+#include "base/option.h"
+#include "graph/exec.h"
+#include "qfw/optimizer.h"
+#include "qfw/plugin.h"
+#include "text/dataset.h"
+
+/* How the command line asks for a run. */
+typedef struct run_flags {
+    const char *ini_path;
+    const char *const *set; /* "section.key=value" */
+    uint32_t n_set;
+    int plan_only, dry_run, resume, profile;
+    const char *profile_path; /* of the Chrome trace; NULL: in output_dir */
+} run_flags;
+
+enum {
+    SECTION_RUN,
+    SECTION_BACKEND,
+    SECTION_MODEL,
+    SECTION_ADAPTER,
+    SECTION_DATA,
+    SECTION_TRAINER,
+    SECTION_OPTIMIZER,
+    SECTION_EXPORT,
+    SECTION_PLUGINS,
+    CORE_SECTIONS,
+    SECTION_BACKEND_OWN = CORE_SECTIONS,
+    SECTION_MODEL_OWN,
+    SECTION_TRAINER_OWN,
+    SECTION_OPTIMIZER_OWN,
+    MAX_SECTIONS
+};
+
+/* One weight of the model. */
+typedef struct model_weight {
+    qfw_param_desc desc;
+    store_entry *entry; /* of the weight it is tied to, where it is tied */
+    uint32_t tied;      /* to weights[tied - 1]; 0: not tied */
+} model_weight;
+
+/* One tensor that is trained. */
+typedef struct trainable {
+    store_entry *param, *grad;
+    store_entry *state[QFW_MAX_STATES];
+    qfw_state_spec spec;
+    qfw_opt_param info;
+} trainable;
+
+typedef struct batch batch;   /* batch.h */
+typedef struct graphs graphs; /* graphs.h */
+
+typedef struct run {
+    run_flags flags;
+    ini *ini;
+    schema_section sections[MAX_SECTIONS];
+    char section_names[MAX_SECTIONS][80];
+    const qfw_host *host;
+    uint64_t seed;
+
+    device dev;
+    const qfw_component *backend, *model_component, *trainer_component, *optimizer_component;
+    const qfw_model *model;
+    const qfw_trainer *trainer;
+    const qfw_optimizer *optimizer;
+    qfw_inst *model_inst, *trainer_inst, *optimizer_inst;
+    qfw_model_facts facts;
+    qfw_doc *model_config;
+
+    tokenizer *tok;
+    const chat_template *chat;
+    dataset *train, *eval;
+
+    store *store;
+    model_weight *weights;
+    uint32_t n_weights;
+    lora *loras;
+    uint32_t n_loras;
+    trainable *trainables;
+    uint32_t n_trainables;
+    graphs *graphs;
+
+    uint64_t steps_per_epoch, max_steps; /* updates */
+    uint32_t batch_size, eval_batch_size, accumulation;
+} run;
+
+static inline const qfw_cfg *run_cfg(const run *r, uint32_t section) {
+    return r->sections[section].cfg;
+}
+
+/* The whole of `qfw --ini`: returns a status; the error is the thread's (base/error.h). */
+qfw_status run_main(const run_flags *flags, FILE *out);
+
+/* settings.c */
+extern const schema_section core_schema[CORE_SECTIONS];
+/* Read the INI, open the plugins it names, check every key, and what this build refuses by name. */
+qfw_status settings_read(run *r);
+
+/* weights.c */
+qfw_status weights_describe(run *r); /* r->weights from the model; r->facts */
+qfw_status weights_declare(run *r);  /* store entries */
+qfw_status weights_load(run *r);     /* from files, or fresh */
+
+/* adapters.c */
+qfw_status adapters_declare(run *r); /* r->loras with their entries */
+qfw_status adapters_init(run *r);    /* fresh, or from [adapter] path */
+
+/* trainables.c */
+qfw_status trainables_declare(run *r); /* gradients and optimizer state */
+/* The built-in optimizer: torch.optim.AdamW. */
+extern const qfw_component adamw_component;
+
+/* schedule.c: the factor of the learning rate at scheduler step s (0 for the first update). */
+double schedule_factor(const char *type, uint64_t s, uint64_t warmup, uint64_t total);
+
+/* step.c */
+typedef struct progress progress; /* progress.h */
+qfw_status train_loop(run *r, progress *out);
+
+#endif

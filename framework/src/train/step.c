@@ -1,0 +1,272 @@
+/* step.c -- the training loop: windows of micro-batches, one update each; evaluation, logs and checkpoints.
+ *
+ * Order inside a step, as in transformers: micro-batches, clipping, update, log, evaluate, save. The rows of an
+ * epoch are torch's permutation of seed + epoch, so a resumed run finds its place by counting.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/rng.h"
+#include "train/checkpoint.h"
+
+/* What the loop holds while it runs. */
+typedef struct loop {
+    run *r;
+    progress p;
+    trainer_log *log;
+    batch *train, *eval;
+    uint32_t *order;          /* of the rows in `epoch` */
+    uint64_t epoch;           /* whose order that is; UINT64_MAX before the first */
+    const qfw_example **rows; /* of one micro-batch */
+} loop;
+
+static uint64_t n_train(const run *r) { return dataset_count(r->train); }
+
+static void order_rows(loop *l, uint64_t epoch) {
+    const run *r = l->r;
+    const uint32_t n = (uint32_t)n_train(r);
+    if (l->epoch == epoch) return;
+    l->epoch = epoch;
+    if (!strcmp(cfg_text(run_cfg(r, SECTION_DATA), "train_sampling_strategy"), "random"))
+        torch_randperm(r->seed + epoch, n, l->order);
+    else
+        for (uint32_t i = 0; i < n; i++) l->order[i] = i;
+}
+
+/* Micro-batch `index` of the epoch: its examples, with the ordinals that dropout is keyed by. */
+static uint32_t pick_rows(loop *l, uint64_t index) {
+    const run *r = l->r;
+    const uint64_t first = index * r->batch_size, n = n_train(r);
+    uint32_t count = 0;
+    for (uint64_t i = first; i < n && count < r->batch_size; i++) {
+        qfw_example *e = dataset_at(r->train, l->order[i]);
+        e->ordinal = (int32_t)((l->epoch * n + i) & 0x3fffffff);
+        l->rows[count++] = e;
+    }
+    return count;
+}
+
+/* The window of this step: its first micro-batch in the epoch and how many there are. */
+static void window_of(const run *r, uint64_t step, uint64_t *epoch, uint64_t *first, uint64_t *n) {
+    const uint64_t micros = (n_train(r) + r->batch_size - 1) / r->batch_size;
+    *epoch = step / r->steps_per_epoch;
+    *first = step % r->steps_per_epoch * r->accumulation;
+    *n = micros - *first < r->accumulation ? micros - *first : r->accumulation;
+}
+
+/* The weight of a window: what its losses are divided by, known before its first micro-batch runs. */
+static qfw_status window_weight(loop *l, uint64_t first, uint64_t n, double *weight) {
+    *weight = 0;
+    for (uint64_t m = 0; m < n; m++) {
+        const uint32_t count = pick_rows(l, first + m);
+        QFW_TRY(batch_fill(l->train, l->r, l->rows, count, 1));
+        *weight += l->train->weight;
+    }
+    return QFW_OK;
+}
+
+/* A loss that is not finite stops the run before it can reach the weights, naming the rows. */
+static qfw_status check_loss(const loop *l, double loss, uint32_t count) {
+    char lines[200] = "";
+    size_t at = 0;
+    if (isfinite(loss)) return QFW_OK;
+    for (uint32_t i = 0; i < count && at + 24 < sizeof lines; i++)
+        at += (size_t)snprintf(lines + at, sizeof lines - at, "%s%llu", i ? ", " : "",
+            (unsigned long long)l->rows[i]->line);
+    return err_fail("E_NUM_LOSS", QFW_E_NUMERIC,
+        "step %llu: loss is %g; %s lines %s; the weights are those of step %llu",
+        (unsigned long long)l->p.step + 1, loss, cfg_text(run_cfg(l->r, SECTION_DATA), "train"),
+        lines, (unsigned long long)l->p.step);
+}
+
+static qfw_status run_window(loop *l, uint64_t first, uint64_t n, double *loss) {
+    run *r = l->r;
+    pass_result res;
+    double weight = 0;
+    const int is_mean = (r->trainer->flags & QFW_TRAINER_MICRO_MEAN) != 0;
+    if (!is_mean) QFW_TRY(window_weight(l, first, n, &weight));
+    *loss = 0;
+    for (uint64_t m = 0; m < n; m++) {
+        const uint32_t count = pick_rows(l, first + m);
+        QFW_TRY(batch_fill(l->train, r, l->rows, count, 1));
+        if (is_mean) weight = l->train->weight * (double)n;
+        QFW_TRY(graphs_run(r, PASS_TRAIN, l->train, weight > 0 ? 1 / weight : 0, &res));
+        QFW_TRY(check_loss(l, res.loss, count));
+        *loss += res.loss;
+        progress_add(&l->p, &res, l->train);
+    }
+    return QFW_OK;
+}
+
+/* The first trained tensor with a gradient that is not finite. */
+static qfw_status blame_gradient(const loop *l, double norm) {
+    const run *r = l->r;
+    const char *name = "the sum over all";
+    for (uint32_t i = 0; i < r->n_trainables; i++) {
+        const trainable *t = &r->trainables[i];
+        const int64_t n = qfw_tensor_count(&t->grad->t);
+        float *g = mem_alloc((size_t)n, sizeof *g);
+        int found = 0;
+        if (!g || store_read(r->store, t->grad, g) != QFW_OK) {
+            mem_free(g);
+            break;
+        }
+        for (int64_t j = 0; j < n && !found; j++) found = !isfinite(g[j]);
+        mem_free(g);
+        if (!found) continue;
+        name = t->param->name;
+        break;
+    }
+    return err_fail("E_NUM_GRAD", QFW_E_NUMERIC,
+        "step %llu: the gradient norm is %g, first in %s; the weights are those of step %llu",
+        (unsigned long long)l->p.step + 1, norm, name, (unsigned long long)l->p.step);
+}
+
+static qfw_status update(loop *l) {
+    run *r = l->r;
+    const qfw_cfg *t = run_cfg(r, SECTION_TRAINER);
+    double sumsq = 0;
+    QFW_TRY(graphs_norm(r, &sumsq));
+    const double norm = sqrt(sumsq), max_norm = cfg_real(t, "max_grad_norm");
+    if (!isfinite(norm)) return blame_gradient(l, norm);
+    float coef = 1;
+    if (max_norm > 0 && (float)max_norm / ((float)norm + 1e-6f) < 1)
+        coef = (float)max_norm / ((float)norm + 1e-6f);
+    l->p.grad_norm = norm;
+    l->p.lr =
+        cfg_real(t, "learning_rate") * schedule_factor(cfg_text(t, "lr_scheduler_type"), l->p.step,
+                                           (uint64_t)cfg_int(t, "warmup_steps"), r->max_steps);
+    return graphs_update(r, l->p.step + 1, l->p.lr, coef);
+}
+
+static qfw_status one_step(loop *l) {
+    const run *r = l->r;
+    uint64_t epoch, first, n;
+    double loss;
+    const uint64_t micros = (n_train(r) + r->batch_size - 1) / r->batch_size;
+    window_of(r, l->p.step, &epoch, &first, &n);
+    order_rows(l, epoch);
+    QFW_TRY(run_window(l, first, n, &loss));
+    QFW_TRY(update(l));
+    progress *p = &l->p;
+    p->step++;
+    p->epoch = (double)epoch + (double)(first + n) / (double)micros;
+    p->loss_sum += loss;
+    p->loss_steps++;
+    p->total_loss += loss;
+    if (p->step == 1) p->first_loss = loss;
+    p->last_loss = loss;
+    return QFW_OK;
+}
+
+/* Sum over the whole set, token-weighted: eval_loss does not depend on how the set is cut into batches. */
+static qfw_status evaluate(loop *l) {
+    run *r = l->r;
+    pass_result sum = {0}, res;
+    double weight = 0;
+    const uint64_t n = dataset_count(r->eval), started = clock_ns();
+    for (uint64_t first = 0; first < n; first += r->eval_batch_size) {
+        uint32_t count = 0;
+        for (; count < r->eval_batch_size && first + count < n; count++)
+            l->rows[count] = dataset_at(r->eval, first + count);
+        QFW_TRY(batch_fill(l->eval, r, l->rows, count, 0));
+        QFW_TRY(graphs_run(r, PASS_EVAL, l->eval, 1, &res));
+        sum.loss += res.loss;
+        sum.n_metrics = res.n_metrics;
+        for (uint32_t i = 0; i < res.n_metrics; i++) {
+            sum.value[i] += res.value[i];
+            sum.weight[i] += res.weight[i];
+        }
+        weight += l->eval->weight;
+        if (r->host->cancelled(r->host)) return QFW_OK;
+    }
+    l->p.last_eval_loss = weight > 0 ? sum.loss / weight : 0;
+    return trainer_log_eval(
+        l->log, r, &l->p, &sum, l->p.last_eval_loss, (double)(clock_ns() - started) * 1e-9);
+}
+
+static int is_due(uint64_t step, int64_t every) { return every > 0 && step % (uint64_t)every == 0; }
+
+static qfw_status after_step(loop *l) {
+    run *r = l->r;
+    const qfw_cfg *t = run_cfg(r, SECTION_TRAINER);
+    const int64_t logging = cfg_int(t, "logging_steps");
+    const int64_t eval_steps = cfg_int(t, "eval_steps") ? cfg_int(t, "eval_steps") : logging;
+    const int evaluates = !strcmp(cfg_text(t, "eval_strategy"), "steps");
+    const int saves = !strcmp(cfg_text(t, "save_strategy"), "steps");
+    const int stops = r->host->cancelled(r->host) != 0;
+    progress_bar(r, &l->p);
+    if (is_due(l->p.step, logging)) QFW_TRY(trainer_log_step(l->log, r, &l->p));
+    if (evaluates && !stops && is_due(l->p.step, eval_steps)) QFW_TRY(evaluate(l));
+    if (stops ||
+        (saves && (is_due(l->p.step, cfg_int(t, "save_steps")) || l->p.step == r->max_steps)))
+        QFW_TRY(checkpoint_save(r, &l->p));
+    if (stops && l->p.step < r->max_steps)
+        return err_fail("E_SIGNAL", QFW_E_CANCELLED,
+            "stopped after step %llu of %llu, checkpoint written; hint: --resume goes on from "
+            "there",
+            (unsigned long long)l->p.step, (unsigned long long)r->max_steps);
+    return QFW_OK;
+}
+
+static qfw_status open_loop(loop *l) {
+    run *r = l->r;
+    const graphs *gs = r->graphs;
+    const uint32_t rows = r->batch_size > r->eval_batch_size ? r->batch_size : r->eval_batch_size;
+    char *folder = NULL;
+    l->epoch = UINT64_MAX;
+    l->p.last_eval_loss = NAN;
+    l->order = mem_alloc(n_train(r), sizeof *l->order);
+    l->rows = mem_alloc(rows, sizeof *l->rows);
+    if (!l->order || !l->rows) return QFW_E_NOMEM;
+    QFW_TRY(batch_create(r->batch_size,
+        (uint32_t)(gs->n_segments[PASS_TRAIN] / gs->n_examples[PASS_TRAIN]),
+        gs->max_rows[PASS_TRAIN], &l->train));
+    if (r->eval)
+        QFW_TRY(batch_create(r->eval_batch_size,
+            (uint32_t)(gs->n_segments[PASS_EVAL] / gs->n_examples[PASS_EVAL]),
+            gs->max_rows[PASS_EVAL], &l->eval));
+    QFW_TRY(checkpoint_find(r, &folder));
+    qfw_status status = folder ? checkpoint_load(r, folder, &l->p) : QFW_OK;
+    if (status == QFW_OK && folder)
+        log_line(
+            QFW_LOG_INFO, "resumed from %s at step %llu", folder, (unsigned long long)l->p.step);
+    if (status == QFW_OK)
+        status = trainer_log_open(
+            cfg_text(run_cfg(r, SECTION_RUN), "output_dir"), folder != NULL, l->p.step, &l->log);
+    mem_free(folder);
+    return status;
+}
+
+static void close_loop(loop *l) {
+    trainer_log_close(l->log);
+    batch_destroy(l->train);
+    batch_destroy(l->eval);
+    mem_free(l->order);
+    mem_free(l->rows);
+}
+
+qfw_status train_loop(run *r, progress *out) {
+    loop l = {.r = r};
+    qfw_status status = open_loop(&l);
+    l.p.started_ns = clock_ns();
+    l.p.started_step = l.p.step;
+    l.p.started_tokens = l.p.num_tokens;
+    while (status == QFW_OK && l.p.step < r->max_steps) {
+        status = one_step(&l);
+        if (status == QFW_OK) status = after_step(&l);
+    }
+    log_status(NULL);
+    if (status == QFW_OK) {
+        const double seconds = (double)(clock_ns() - l.p.started_ns) * 1e-9;
+        const uint64_t rows =
+            (l.p.step - l.p.started_step) * r->accumulation * (uint64_t)r->batch_size;
+        status = trainer_log_end(l.log, &l.p, seconds > 0 ? seconds : 1e-9, rows);
+    }
+    *out = l.p;
+    close_loop(&l);
+    return status;
+}
