@@ -126,15 +126,18 @@ void ref_set_row(const qfw_tensor *t, int64_t r, const double *v) {
     if (width > 0) write_values(t, ref_at(t, r * width), row_step(t), width, v);
 }
 
-void ref_packed_row(const qfw_tensor *w, int64_t r, double *out) {
+void ref_packed(const qfw_tensor *w, int64_t first, int64_t n, double *out) {
     enum { PIECE = 256 };
     float piece[PIECE];
-    const int64_t width = w->dim[1];
-    for (int64_t c = 0; c < width; c += PIECE) {
-        const int64_t n = width - c < PIECE ? width - c : PIECE;
-        quant4_decode(w, r * width + c, n, piece);
-        for (int64_t i = 0; i < n; i++) out[c + i] = (double)piece[i];
+    for (int64_t at = 0; at < n; at += PIECE) {
+        const int64_t count = n - at < PIECE ? n - at : PIECE;
+        quant4_decode(w, first + at, count, piece);
+        for (int64_t i = 0; i < count; i++) out[at + i] = (double)piece[i];
     }
+}
+
+void ref_packed_row(const qfw_tensor *w, int64_t r, double *out) {
+    ref_packed(w, r * w->dim[1], w->dim[1], out);
 }
 
 int64_t ref_at(const qfw_tensor *t, int64_t i) {
@@ -164,6 +167,17 @@ qfw_tensor ref_columns(const qfw_tensor *t, int64_t first, int64_t count) {
     part.dim[1] = count;
     part.offset += (uint64_t)(first * t->stride[1]) * qfw_dtype_bytes(t->dtype);
     return part;
+}
+
+double ref_dot(const double *a, const double *b, int64_t n) {
+    enum { LANES = 8 }; /* independent sums: one alone would wait for each addition */
+    double sum[LANES] = {0}, whole = 0;
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int k = 0; k < LANES; k++) sum[k] += a[i + k] * b[i + k];
+    for (; i < n; i++) whole += a[i] * b[i];
+    for (int k = 0; k < LANES; k++) whole += sum[k];
+    return whole;
 }
 
 /* An item of the pool is a span of rows: one row alone can be less work than handing it out. */

@@ -19,8 +19,10 @@ int32_t ref_i32(const qfw_tensor *t, int64_t at);
 /* Row r of a [N,C] (or rank-1 [C], r 0) float tensor to and from doubles. */
 void ref_row(const qfw_tensor *t, int64_t r, double *out);
 void ref_set_row(const qfw_tensor *t, int64_t r, const double *v);
-/* Row r of a packed weight [M,K] decoded: bitsandbytes' fp32 value, widened. */
+/* Row r of a packed weight [M,K] decoded: bitsandbytes' fp32 value, widened. And n values of it from the flat
+ * place `first` on. */
 void ref_packed_row(const qfw_tensor *w, int64_t r, double *out);
+void ref_packed(const qfw_tensor *w, int64_t first, int64_t n, double *out);
 /* Place, in values from the first, of the flat row-major index i of any tensor. */
 int64_t ref_at(const qfw_tensor *t, int64_t i);
 
@@ -28,6 +30,9 @@ int64_t ref_at(const qfw_tensor *t, int64_t i);
 double *ref_matrix(const qfw_tensor *t);
 /* Columns first .. first+count-1 of a [N,C] tensor of floats, as a window onto the same memory. */
 qfw_tensor ref_columns(const qfw_tensor *t, int64_t first, int64_t count);
+
+/* The sum of a[i] * b[i], in one fixed order. */
+double ref_dot(const double *a, const double *b, int64_t n);
 
 /* Call fn(arg, row, scratch) for every row < n, rows in parallel. `scratch` holds n_scratch doubles of what
  * an earlier row left there; no other thread has it. */
