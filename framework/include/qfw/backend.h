@@ -1,11 +1,12 @@
 /* backend.h -- what a compute plugin provides: memory, order, and kernels.
  *
- * Seven functions make a backend; the rest may be NULL. What it cannot run, the planner decomposes or
- * gives to the core's reference kernels, and prints.
+ * Seven functions make a backend; the rest may be NULL. What it cannot run, the planner decomposes
+ * or gives to the core's reference kernels, and prints.
  *
- * Work on one instance runs in the order it was enqueued. A call marked [async] may return before the
- * device is done, and a fault it causes is then reported by the next [sync] call. Threads: host.h.
- * One instance is one device. The core has already refused NULLs, wrong shapes and foreign memory.
+ * Work on one instance runs in the order it was enqueued. A call marked [async] may return before
+ * the device is done, and a fault it causes is then reported by the next [sync] call. Threads:
+ * host.h. One instance is one device. The core has already refused NULLs, wrong shapes and foreign
+ * memory.
  */
 #ifndef QFW_BACKEND_H
 #define QFW_BACKEND_H
@@ -57,20 +58,22 @@ typedef struct qfw_backend {
     /* Zeroed device memory, aligned to 256 bytes.   [inst] [sync]
      * QFW_E_DEVICE_OOM leaves the backend usable: the caller may free and retry. */
     qfw_status (*mem_alloc)(qfw_inst *be, uint64_t bytes, uint32_t usage, qfw_mem **out);
-    void (*mem_free)(qfw_inst *be, qfw_mem *mem); /* waits for work that uses mem; NULL is ignored */
+    /* Waits for work that uses mem; NULL is ignored. */
+    void (*mem_free)(qfw_inst *be, qfw_mem *mem);
 
-    /* Copy between host memory and `mem`, in order with the work enqueued before.   [inst] [sync] */
-    qfw_status (*mem_write)(qfw_inst *be, qfw_queue *q, qfw_mem *mem, uint64_t offset,
-        const void *src, uint64_t bytes);
-    qfw_status (*mem_read)(qfw_inst *be, qfw_queue *q, qfw_mem *mem, uint64_t offset, void *dst,
-        uint64_t bytes);
+    /* Copy between host memory and `mem`, in order with the work enqueued before.
+     * [inst] [sync] */
+    qfw_status (*mem_write)(
+        qfw_inst *be, qfw_queue *q, qfw_mem *mem, uint64_t offset, const void *src, uint64_t bytes);
+    qfw_status (*mem_read)(
+        qfw_inst *be, qfw_queue *q, qfw_mem *mem, uint64_t offset, void *dst, uint64_t bytes);
 
     /* --- optional from here on --- */
 
     /* Wait for all work; report its first fault. NULL: every call is synchronous.   [inst] */
     qfw_status (*sync)(qfw_inst *be, qfw_queue *q);
-    /* Whether `run` takes this op with these dtypes, shapes and strides: QFW_SUPPORT_*. The tensors'
-     * mem is NULL: no data is looked at. NULL: no op is supported.   [any] */
+    /* Whether `run` takes this op with these dtypes, shapes and strides: QFW_SUPPORT_*. The
+     * tensors' mem is NULL: no data is looked at. NULL: no op is supported.   [any] */
     uint32_t (*supports)(qfw_inst *be, const qfw_op *op);
     /* Run ops[0..n-1] in order; *done is how many were enqueued. On failure ops[*done] is the one
      * that failed. `workspace` is what workspace_size asked for, for one op at a time.
@@ -79,12 +82,12 @@ typedef struct qfw_backend {
         qfw_mem *workspace, uint64_t workspace_offset, uint32_t *done);
     /* Scratch bytes that `run` needs for this op. NULL: none.   [any] */
     uint64_t (*workspace_size)(qfw_inst *be, const qfw_op *op);
-    /* The host address of mem, valid until mem_free, or NULL where the host cannot see it. With it the
-     * reference kernels run in place.   [inst] */
+    /* The host address of mem, valid until mem_free, or NULL where the host cannot see it. With it
+     * the reference kernels run in place.   [inst] */
     void *(*host_ptr)(qfw_inst *be, qfw_mem *mem);
-    /* The weight `t`, in FROZEN memory, is complete and only this backend's own ops read it from now
-     * on: it may be laid out anew, or copied into a private form. mem_read of its bytes then gives the
-     * original or QFW_E_UNSUPPORTED.   [inst] [sync] */
+    /* The weight `t`, in FROZEN memory, is complete and only this backend's own ops read it from
+     * now on: it may be laid out anew, or copied into a private form. mem_read of its bytes then
+     * gives the original or QFW_E_UNSUPPORTED.   [inst] [sync] */
     qfw_status (*mem_seal)(qfw_inst *be, qfw_queue *q, const qfw_tensor *t);
     /* Private bytes that mem_seal adds for this tensor, for the plan. NULL: 0.   [any] */
     uint64_t (*tensor_bytes)(qfw_inst *be, const qfw_tensor *t, uint32_t usage);

@@ -5,8 +5,8 @@
  * encoder, which owns the tokenizer, the chat template, EOS and the length limit. The trainer's
  * `collate` then says in which order the sequences of some examples stand in a batch.
  *
- * A batch has no padding between sequences: their tokens follow each other, N rows in all, rounded up to
- * the graph's bucket with rows that belong to no segment.
+ * A batch has no padding between sequences: their tokens follow each other, N rows in all, rounded
+ * up to the graph's bucket with rows that belong to no segment.
  */
 #ifndef QFW_DATA_H
 #define QFW_DATA_H
@@ -26,9 +26,9 @@ QFW_SEALED(qfw_seq, truncated);
 typedef struct qfw_example {
     uint32_t size, n_seqs;
     const qfw_seq *seq;
-    uint64_t line;    /* in the file, from 1 */
-    uint64_t index;   /* in the set, from 0 */
-    int32_t ordinal;  /* place in the order of training: the dropout key; set when it is drawn */
+    uint64_t line;   /* in the file, from 1 */
+    uint64_t index;  /* in the set, from 0 */
+    int32_t ordinal; /* place in the order of training: the dropout key; set when it is drawn */
     uint32_t rsv;
 } qfw_example;
 QFW_SEALED(qfw_example, rsv);
@@ -36,13 +36,14 @@ QFW_SEALED(qfw_example, rsv);
 /* Which tokens of a sequence are trained. */
 enum { QFW_TRAIN_ALL = 1, QFW_TRAIN_COMPLETION = 2 };
 
-/* Host extension "qfw.encoder/1". Each call appends one sequence to the example that is being made. A
- * place (ptr) is a JSON pointer into the row. Fails with QFW_E_DATA, naming file, line and place. */
+/* Host extension "qfw.encoder/1". Each call appends one sequence to the example that is being made.
+ * A place (ptr) is a JSON pointer into the row. Fails with QFW_E_DATA, naming file, line and
+ * place. */
 typedef struct qfw_encoder qfw_encoder;
 typedef struct qfw_encoder_api {
     uint32_t size, rsv;
     const qfw_doc *(*row)(qfw_encoder *e);
-    /* A string, already formatted: special tokens in it count as such; EOS is appended if missing. */
+    /* A string, already formatted: special tokens count as such; EOS is appended if missing. */
     qfw_status (*text)(qfw_encoder *e, const char *ptr);
     /* Prompt and completion, both strings or both lists of messages. Strings: EOS is ensured. */
     qfw_status (*pair)(qfw_encoder *e, const char *prompt, const char *completion, uint32_t train);
@@ -66,10 +67,10 @@ typedef struct qfw_batch_shape {
 } qfw_batch_shape;
 QFW_SEALED(qfw_batch_shape, n_examples);
 
-/* A batch on the host. The core feeds the arrays under their names as graph inputs: "tokens", "labels",
- * "positions" (all I32[N]), "row_key" I32[N,2], "segments" I32[S,5], "row_segment" I32[N] (-1: none),
- * "segment_example" I32[S] (-1: none) and "inv_weight" F32[1]: 1 / the weight of the window (or of the
- * micro-batch, QFW_TRAINER_MICRO_MEAN). */
+/* A batch on the host. The core feeds the arrays under their names as graph inputs: "tokens",
+ * "labels", "positions" (all I32[N]), "row_key" I32[N,2], "segments" I32[S,5], "row_segment" I32[N]
+ * (-1: none), "segment_example" I32[S] (-1: none) and "inv_weight" F32[1]: 1 / the weight of the
+ * window (or of the micro-batch, QFW_TRAINER_MICRO_MEAN). */
 typedef struct qfw_batch {
     uint32_t size, rsv;
     qfw_batch_shape shape;

@@ -5,8 +5,9 @@
  * every op on a backend. A graph is built once per batch shape and run many times; nothing is
  * computed while it is built. Values are written once: no op writes through a view.
  *
- * Every function is [inst]: one thread at a time per graph. On failure every out is 0 and the message
- * names the op, what was found and what was wanted; what is already in the graph stays valid.
+ * Every function is [inst]: one thread at a time per graph. On failure every out is 0 and the
+ * message names the op, what was found and what was wanted; what is already in the graph stays
+ * valid.
  */
 #ifndef QFW_GRAPH_H
 #define QFW_GRAPH_H
@@ -29,8 +30,8 @@ struct qfw_graph_api {
      * core fills its own names (data.h: qfw_batch); any other is asked of the plugin's `fill`. */
     qfw_status (*input)(qfw_graph *g, const char *name, uint32_t dtype, uint32_t rank,
         const int64_t *dim, qfw_val *out);
-    /* The weight that the model's `describe` calls `name`; it may be packed (NF4) and frozen. A tied
-     * name gives the weight it is tied to. */
+    /* The weight that the model's `describe` calls `name`; it may be packed (NF4) and frozen. A
+     * tied name gives the weight it is tied to. */
     qfw_status (*param)(qfw_graph *g, const char *name, qfw_val *out);
     /* y[N,out] = x[N,in] * w[out,in]^T, with w as it is stored (f32 or packed), plus the current
      * adapter's LoRA on each row slice of w that is targeted. `w` comes from `param`. */
@@ -38,14 +39,15 @@ struct qfw_graph_api {
     /* Emit one op (ops.h). Absent optional inputs are 0; want[o] = 0 leaves an optional output out
      * (want NULL: all). Shapes are inferred and checked here, once for all backends. */
     qfw_status (*op)(qfw_graph *g, uint32_t code, const qfw_val *in, uint32_t n_in,
-        const void *params, uint32_t param_bytes, const uint8_t *want, qfw_val *out, uint32_t n_out);
+        const void *params, uint32_t param_bytes, const uint8_t *want, qfw_val *out,
+        uint32_t n_out);
     /* A strided window onto `base`; offset and strides in values, every value inside `base`. */
     qfw_status (*view)(qfw_graph *g, qfw_val base, uint32_t rank, const int64_t *dim,
         const int64_t *stride, int64_t offset, qfw_val *out);
-    /* Recompute boundary: under gradient_checkpointing = full, what is emitted from here to the next
-     * boundary is not kept for the backward but computed again. */
+    /* Recompute boundary: under gradient_checkpointing = full, what is emitted from here to the
+     * next boundary is not kept for the backward but computed again. */
     qfw_status (*segment)(qfw_graph *g, const char *name);
-    /* A value that survives runs, zero before the first; `assign` says what it holds after a run. */
+    /* A value that survives runs, zero before the first; `assign` gives what it holds then. */
     qfw_status (*state)(qfw_graph *g, const char *name, uint32_t dtype, uint32_t rank,
         const int64_t *dim, qfw_val *out);
     qfw_status (*assign)(qfw_graph *g, qfw_val state, qfw_val value);

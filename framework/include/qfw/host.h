@@ -17,12 +17,12 @@
 
 typedef struct qfw_host qfw_host;
 typedef struct qfw_cfg qfw_cfg;   /* the values of one component's options */
-typedef struct qfw_inst qfw_inst; /* a plugin's own object; each plugin completes the type privately */
+typedef struct qfw_inst qfw_inst; /* a plugin's own object, whose type it completes privately */
 typedef struct qfw_op qfw_op;     /* ops.h */
 
 enum { QFW_LOG_DEBUG = 0, QFW_LOG_INFO = 1, QFW_LOG_WARN = 2, QFW_LOG_ERROR = 3 };
 
-/* One item of a parallel loop. `worker` < 64 is stable while the item runs: index scratch with it. */
+/* One item of a parallel loop. `worker` < 64 is stable while the item runs: it indexes scratch. */
 typedef void (*qfw_parallel_fn)(void *arg, uint32_t item, uint32_t worker);
 #define QFW_MAX_WORKERS 64
 
@@ -34,8 +34,8 @@ struct qfw_host {
     void (*log_line)(const qfw_host *h, int32_t level, const char *who, const char *text);
     /* Keep `text` as this thread's message and return `code`.   [any] */
     qfw_status (*fail)(const qfw_host *h, qfw_status code, const char *text);
-    /* `align` is a power of two, at most 4096; the bytes are zero. NULL when there is no memory; n = 0
-     * gives a pointer that may be freed. heap_free(NULL) does nothing.   [any] */
+    /* `align` is a power of two, at most 4096; the bytes are zero. NULL when there is no memory;
+     * n = 0 gives a pointer that may be freed. heap_free(NULL) does nothing.   [any] */
     void *(*heap_alloc)(const qfw_host *h, uint64_t n, uint64_t align);
     void (*heap_free)(const qfw_host *h, void *p);
     /* The value of a declared option. QFW_E_INVALID for a key that the component did not declare or
@@ -43,14 +43,14 @@ struct qfw_host {
     qfw_status (*cfg_i64)(const qfw_host *h, const qfw_cfg *cfg, const char *key, int64_t *out);
     qfw_status (*cfg_f64)(const qfw_host *h, const qfw_cfg *cfg, const char *key, double *out);
     qfw_status (*cfg_str)(const qfw_host *h, const qfw_cfg *cfg, const char *key, const char **out);
-    /* Call fn(arg, i, worker) for every i < n, on the host's one thread pool, and return when all are
-     * done. Items are handed out in order, one at a time. A call from inside an item runs its items
-     * in the calling thread.   [any] */
+    /* Call fn(arg, i, worker) for every i < n, on the host's one thread pool, and return when all
+     * are done. Items are handed out in order, one at a time. A call from inside an item runs its
+     * items in the calling thread.   [any] */
     void (*parallel)(const qfw_host *h, uint32_t n, qfw_parallel_fn fn, void *arg);
     uint32_t (*n_workers)(const qfw_host *h); /* threads of the pool, 1..QFW_MAX_WORKERS   [any] */
-    int32_t (*cancelled)(const qfw_host *h); /* 1: stop soon, return QFW_E_CANCELLED   [any] */
-    /* Run the core's reference kernel of `op`. Here every tensor's `mem` (and every mem of its quant) is
-     * a plain host address, cast to qfw_mem *.   [inst] */
+    int32_t (*cancelled)(const qfw_host *h);  /* 1: stop soon, return QFW_E_CANCELLED   [any] */
+    /* Run the core's reference kernel of `op`. Here every tensor's `mem` (and every mem of its
+     * quant) is a plain host address, cast to qfw_mem *.   [inst] */
     qfw_status (*ref_run)(const qfw_host *h, const qfw_op *op);
     /* A table of further services by id, or NULL: "qfw.graph/1", "qfw.row/1".   [any] */
     const void *(*extension)(const qfw_host *h, const char *id);

@@ -1,8 +1,8 @@
 /* model.h -- what a model plugin provides: the names and shapes of its weights, and its forward.
  *
- * A model emits a graph and never sees a backend, an adapter or a file: `linear` of the graph service
- * adds adapters and reads packed weights, the core loads what `describe` names. The same instance
- * serves many graphs.
+ * A model emits a graph and never sees a backend, an adapter or a file: `linear` of the graph
+ * service adds adapters and reads packed weights, the core loads what `describe` names. The same
+ * instance serves many graphs.
  */
 #ifndef QFW_MODEL_H
 #define QFW_MODEL_H
@@ -22,8 +22,8 @@ typedef struct qfw_slice {
 } qfw_slice;
 QFW_SEALED(qfw_slice, rows);
 
-/* A tensor in a file that holds rows row0 .. row0+rows-1 of the weight. Sources with the same `layout`
- * together make the whole weight; layout 0 (the first) is how qfw writes it. */
+/* A tensor in a file that holds rows row0 .. row0+rows-1 of the weight. Sources with the same
+ * `layout` together make the whole weight; layout 0 (the first) is how qfw writes it. */
 typedef struct qfw_source {
     const char *tensor;
     int64_t row0, rows;
@@ -35,8 +35,9 @@ typedef struct qfw_param_desc {
     uint32_t size, role;
     uint32_t flags, rank;
     int64_t dim[QFW_MAX_DIMS];
-    const char *name;    /* "model.layers.3.self_attn.qkv_proj.weight" */
-    const char *module;  /* what target_modules calls it: "qkv_proj"; NULL for what takes no adapter */
+    const char *name; /* "model.layers.3.self_attn.qkv_proj.weight" */
+    /* What target_modules calls it: "qkv_proj"; NULL for what takes no adapter. */
+    const char *module;
     const char *tied_to; /* the parameter whose values it shares, or NULL */
     const qfw_slice *slices;
     const qfw_source *sources;
@@ -61,18 +62,20 @@ QFW_SEALED(qfw_lm_vals, lm_head);
 
 typedef struct qfw_model {
     uint32_t size, rsv;
-    /* Read a config.json. A key that would change the arithmetic and is not known is an error that names
-     * it; QFW_E_CONFIG or QFW_E_DATA.   [init] */
+    /* Read a config.json. A key that would change the arithmetic and is not known is an error that
+     * names it; QFW_E_CONFIG or QFW_E_DATA.   [init] */
     qfw_status (*create)(
         const qfw_host *h, const qfw_cfg *cfg, const qfw_doc *config, qfw_inst **out);
-    void (*destroy)(qfw_inst *m); /* NULL is ignored */
+    void (*destroy)(qfw_inst *m);                           /* NULL is ignored */
     qfw_status (*facts)(qfw_inst *m, qfw_model_facts *out); /* [any] */
-    /* Parameter i; QFW_E_END past the last. Strings and arrays live as long as the instance.   [any] */
+    /* Parameter i; QFW_E_END past the last. Strings and arrays live as long as the instance.
+     * [any] */
     qfw_status (*describe)(qfw_inst *m, uint32_t i, qfw_param_desc *out);
     /* Emit the forward for this shape.   [inst] */
     qfw_status (*forward)(
         qfw_inst *m, qfw_graph *g, const qfw_batch_shape *shape, qfw_lm_vals *out);
-    /* Values of an input that `forward` declared under a name of its own, before each run.   [inst] */
+    /* Values of an input that `forward` declared under a name of its own, before each run.
+     * [inst] */
     qfw_status (*fill)(
         qfw_inst *m, const qfw_batch *batch, const char *input, void *dst, uint64_t bytes);
 } qfw_model;

@@ -1,15 +1,17 @@
 /* ops.h -- the numbers of all ops, and the struct that carries one op to a backend.
  *
- * What an op computes, the order of its operands and its params stand in ops_nn.h (what transformers
- * are made of) and ops_prim.h (primitives that losses, optimizers and decompositions are made of).
+ * What an op computes, the order of its operands and its params stand in ops_nn.h (what
+ * transformers are made of) and ops_prim.h (primitives that losses, optimizers and decompositions
+ * are made of).
  *
  * Rules for every kernel, reference or backend:
  *   Reductions accumulate in fp32 or wider, in an order fixed by the shapes alone.
- *   An output never overlaps an input, except where the op says "in place": that pair may be the very
- *   same window. `acc` inputs are added to the output they are named for, and may be in place with it.
+ *   An output never overlaps an input, except where the op says "in place": that pair may be the
+ *   very same window. `acc` inputs are added to the output they are named for, and may be in place
+ *   with it.
  *   Absent optional inputs and outputs are NULL. A dimension of 0 is legal and computes nothing.
- *   Packed weights (NF4, FP4) and I32 inputs are dense; floats may be strided in their rows, and are
- *   dense in the last dimension if the backend asks for it.
+ *   Packed weights (NF4, FP4) and I32 inputs are dense; floats may be strided in their rows, and
+ *   are dense in the last dimension if the backend asks for it.
  */
 #ifndef QFW_OPS_H
 #define QFW_OPS_H
@@ -57,11 +59,11 @@
     X(DEQUANT8, 37, quant8)
 
 enum {
+    QFW_OP_END = 38,        /* one past the last */
+    QFW_OP_VENDOR = 0x8000, /* from here on: a backend's own fused ops */
 #define QFW_OP_NUMBER(name, number, module) QFW_OP_##name = number,
     QFW_OP_LIST(QFW_OP_NUMBER)
 #undef QFW_OP_NUMBER
-    QFW_OP_END = 38,       /* one past the last */
-    QFW_OP_VENDOR = 0x8000 /* from here on: a backend's own fused ops */
 };
 
 #define QFW_MAX_IN  8

@@ -13,8 +13,9 @@
  * QMATMUL_DX: dx[N,K] = dy[N,M] * w[M,K] (+ acc[N,K]).   in dy, w, acc?   out dx
  * Authors call qfw_linear, which chooses GEMM or QMATMUL. */
 
-/* LORA: xa[N,R] = drop(x)[N,K] * a[R,K]^T;  out[:, col0 .. col0+M'-1] = y[...] + scale * xa * b[M',R]^T,
- * the other columns of y[N,M] unchanged. drop: qfw_dropout_params; p = 0: row_key may be absent.
+/* LORA: xa[N,R] = drop(x)[N,K] * a[R,K]^T;  out[:, col0 .. col0+M'-1] = y[...] + scale * xa *
+ * b[M',R]^T, the other columns of y[N,M] unchanged. drop: qfw_dropout_params; p = 0: row_key may be
+ * absent.
  *   in y, x, a, b, row_key?   out y' (in place with y), xa
  * LORA_BWD: with dys = dy[:, col0 ..], t = scale * dys * b:  da = t^T * drop(x),
  *   db = scale * dys^T * xa, dx = drop'(t * a) (+ acc), drop' the same mask and 1/(1-p).
@@ -48,8 +49,8 @@ static inline QFW_CHECKED qfw_status qfw_rmsnorm(
 
 /* ROPE: in each of the first n_rot heads of x[N, heads*D], with h = rotary_dim / 2 and j < h,
  *   y[j] = x[j] * cos[j] - x[j+h] * sin[j],   y[j+h] = x[j+h] * cos[j] + x[j] * sin[j];
- * dimensions past rotary_dim and the heads past n_rot are copied. inverse = 1 negates sin: that is the
- * gradient. So a fused qkv is one op with n_rot = H + G.
+ * dimensions past rotary_dim and the heads past n_rot are copied. inverse = 1 negates sin: that is
+ * the gradient. So a fused qkv is one op with n_rot = H + G.
  *   in x, cos[N,h], sin[N,h]   out y (in place with x) */
 typedef struct qfw_rope_params {
     uint32_t size, inverse;
@@ -64,9 +65,11 @@ static inline QFW_CHECKED qfw_status qfw_rope(qfw_graph *g, qfw_val x, qfw_val c
     return g->api->op(g, QFW_OP_ROPE, in, 3, &p, sizeof p, NULL, y, 1);
 }
 
-/* SWIGLU: mid[N,F] = up * gate * sigmoid(gate).   in gate_up[N,2F] (gate first), or gate[N,F], up[N,F]
+/* SWIGLU: mid[N,F] = up * gate * sigmoid(gate).   in gate_up[N,2F] (gate first), or gate[N,F],
+ * up[N,F]
  *   out mid
- * SWIGLU_BWD:   in dmid, gate_up, or dmid, gate, up   out dgate_up (in place with gate_up), or dgate
+ * SWIGLU_BWD:   in dmid, gate_up, or dmid, gate, up   out dgate_up (in place with gate_up), or
+ * dgate
  *   (in place with gate), dup (in place with up) */
 static inline QFW_CHECKED qfw_status qfw_swiglu(
     qfw_graph *g, qfw_val gate, qfw_val up, qfw_val *mid) { /* up 0: gate is the packed gate_up */
@@ -76,16 +79,16 @@ static inline QFW_CHECKED qfw_status qfw_swiglu(
 
 /* ATTN: per head, softmax(scale * q * k^T) * v over the keys that each query sees, H/G consecutive
  * query heads sharing one kv head. segments I32[S,5], one {q0, q1, p0, p1, k0} a row: query rows
- * q0..q1-1 see the key rows p0..p1-1 and, causally, k0 .. k0 + (row - q0). Rows in no segment give 0
- * (lse 0). A row with q1 <= q0 is padding. Query ranges do not overlap. window > 0: a query sees a key
- * only if (its place - the key's place) < window, places counted along prefix then own rows.
+ * q0..q1-1 see the key rows p0..p1-1 and, causally, k0 .. k0 + (row - q0). Rows in no segment give
+ * 0 (lse 0). A row with q1 <= q0 is padding. Query ranges do not overlap. window > 0: a query sees
+ * a key only if (its place - the key's place) < window, places counted along prefix then own rows.
  *   in q[N,H*D], k[M,G*D], v[M,G*D], segments; or qkv[N,(H+2G)*D], 0, 0, segments (then M = N)
  *   out o[N,H*D], lse[H,N] (natural log of the sum of exp of scaled scores)
  * ATTN_BWD:   in do, q, k, v, segments, o, lse   out dq, dk, dv; or dqkv alone (each written whole,
  *   zero where no segment reaches; keys shared by segments sum in segment order) */
 typedef struct qfw_attn_params {
     uint32_t size;
-    float scale; /* usually 1 / sqrt(D) */
+    float scale;                                   /* usually 1 / sqrt(D) */
     int64_t n_heads, n_kv_heads, head_dim, window; /* window 0: none */
 } qfw_attn_params;
 QFW_SEALED(qfw_attn_params, window);
@@ -115,11 +118,11 @@ static inline QFW_CHECKED qfw_status qfw_embed(
 }
 
 /* TOKEN_LOGPROB: with z = hidden[n] * w^T (never stored whole) and t = labels[n]:
- *   logp = z[t] - lse, lse = log sum exp z. Rows whose label is QFW_IGNORE_LABEL are not computed: all
- *   their outputs are 0 (argmax -1).
+ *   logp = z[t] - lse, lse = log sum exp z. Rows whose label is QFW_IGNORE_LABEL are not computed:
+ *   all their outputs are 0 (argmax -1).
  *   in hidden[N,C], w[V,C], labels I32[N]
- *   out logp[N], lse[N], argmax? I32[N] (lowest index wins), entropy?[N] (nats), mean?[N] (of z over V),
- *   lse2?[N] (log sum exp 2z). Only logp has a gradient.
+ *   out logp[N], lse[N], argmax? I32[N] (lowest index wins), entropy?[N] (nats), mean?[N] (of z
+ *   over V), lse2?[N] (log sum exp 2z). Only logp has a gradient.
  * TOKEN_LOGPROB_BWD: dz = coef[n] * (onehot(t) - softmax(z)), 0 on ignored rows; dhidden = dz * w,
  *   dw = dz^T * hidden.   in coef[N] (dL/dlogp), hidden, w, labels, lse, acc?[V,C] (to dw)
  *   out dhidden[N,C], dw?[V,C] */

@@ -26,7 +26,8 @@ static inline QFW_CHECKED qfw_status qfw_gemm(qfw_graph *g, qfw_val a, uint32_t 
     return g->api->op(g, QFW_OP_GEMM, in, 3, &p, sizeof p, NULL, y, 1);
 }
 
-/* DEQUANT4: rows row0 .. row0+rows-1 of a packed weight as floats.   in w[M,K]   out y F32[rows,K] */
+/* DEQUANT4: rows row0 .. row0+rows-1 of a packed weight as floats.   in w[M,K]   out y
+ * F32[rows,K] */
 typedef struct qfw_dequant4_params {
     uint32_t size, rsv;
     int64_t row0, rows;
@@ -39,15 +40,16 @@ typedef struct qfw_copy_params {
 } qfw_copy_params;
 QFW_SEALED(qfw_copy_params, dtype);
 
-/* UNVIEW: the gradient of a view: zeros of shape `dim`, with x added through the window {rank, stride,
- * offset} that the view was (x has the view's shape).   in x   out y F32[dim] */
+/* UNVIEW: the gradient of a view: zeros of shape `dim`, with x added through the window {rank,
+ * stride, offset} that the view was (x has the view's shape).   in x   out y F32[dim] */
 typedef struct qfw_unview_params {
     uint32_t size, rank;
     int64_t dim[QFW_MAX_DIMS], stride[QFW_MAX_DIMS], offset;
 } qfw_unview_params;
 QFW_SEALED(qfw_unview_params, offset);
 
-/* CONCAT: the inputs one after another along dimension `axis`.   in x0 .. x7 (absent from some index on)
+/* CONCAT: the inputs one after another along dimension `axis`.   in x0 .. x7 (absent from some
+ * index on)
  *   out y */
 typedef struct qfw_concat_params {
     uint32_t size, axis;
@@ -98,9 +100,9 @@ enum {
     QFW_RELU = 12,
     QFW_UNARY_END = 13,
 };
-/* BINARY: y = f(a, b) under numpy's broadcasting (shapes aligned at the last dimension; a dimension of
- * 1 repeats). gt: 1 where a > b, else 0; no gradient.   in a, b   out y (in place with an input of the
- * same shape) */
+/* BINARY: y = f(a, b) under numpy's broadcasting (shapes aligned at the last dimension; a dimension
+ * of 1 repeats). gt: 1 where a > b, else 0; no gradient.   in a, b   out y (in place with an input
+ * of the same shape) */
 enum {
     QFW_ADD = 1,
     QFW_SUB = 2,
@@ -111,8 +113,8 @@ enum {
     QFW_GT = 7,
     QFW_BINARY_END = 8,
 };
-/* REDUCE: y has x's rank; each dimension is x's or 1, and what falls together is combined. max has its
- * gradient shared by all that attain it equally.   in x   out y[dim] */
+/* REDUCE: y has x's rank; each dimension is x's or 1, and what falls together is combined. max has
+ * its gradient shared by all that attain it equally.   in x   out y[dim] */
 enum { QFW_SUM = 1, QFW_SUMSQ = 2, QFW_MAXIMUM = 3, QFW_REDUCE_END = 4 };
 
 typedef struct qfw_kind_params { /* UNARY, BINARY */
@@ -151,7 +153,8 @@ static inline QFW_CHECKED qfw_status qfw_reduce_all(
     return qfw_reduce(g, kind, x, one, y);
 }
 
-/* SELECT: y = cond != 0 ? a : b, all of one shape.   in cond, a, b   out y (in place with a or b) */
+/* SELECT: y = cond != 0 ? a : b, all of one shape.   in cond, a, b   out y (in place with a or
+ * b) */
 static inline QFW_CHECKED qfw_status qfw_select(
     qfw_graph *g, qfw_val cond, qfw_val a, qfw_val b, qfw_val *y) {
     const qfw_val in[3] = {cond, a, b};
@@ -195,10 +198,11 @@ static inline QFW_CHECKED qfw_status qfw_softmax(qfw_graph *g, qfw_val x, qfw_va
     return g->api->op(g, QFW_OP_SOFTMAX, &x, 1, NULL, 0, NULL, y, 1);
 }
 
-/* DROPOUT: y = x / (1-p) where kept, else 0. The gradient is the same op. Feature c of row n is kept iff
- * word c%4 of Philox4x32-10(counter {row_key[n].0, row_key[n].1, c/4, 0}, key {seed, module_hash}),
- * as word / 2^32, is >= p. row_key = {ordinal of the row in the epoch's order, token position}, so the
- * mask depends on neither the batch nor the packing.   in x[N,C], row_key I32[N,2]   out y (in place) */
+/* DROPOUT: y = x / (1-p) where kept, else 0. The gradient is the same op. Feature c of row n is
+ * kept iff word c%4 of Philox4x32-10(counter {row_key[n].0, row_key[n].1, c/4, 0}, key {seed,
+ * module_hash}), as word / 2^32, is >= p. row_key = {ordinal of the row in the epoch's order, token
+ * position}, so the mask depends on neither the batch nor the packing.   in x[N,C], row_key
+ * I32[N,2]   out y (in place) */
 typedef struct qfw_dropout_params {
     uint32_t size;
     float p;

@@ -33,15 +33,15 @@ QFW_SEALED(qfw_state_spec, state);
 typedef struct qfw_optimizer {
     uint32_t size, rsv;
     qfw_status (*create)(const qfw_host *h, const qfw_cfg *cfg, qfw_inst **out); /* [init] */
-    void (*destroy)(qfw_inst *o);                                                /* NULL is ignored */
+    void (*destroy)(qfw_inst *o); /* NULL is ignored */
     /* The tensors kept for one parameter between steps, all zero before the first.   [any] */
     qfw_status (*state_spec)(qfw_inst *o, const qfw_opt_param *p, qfw_state_spec *out);
-    /* The scalars of update `step` (from 1) at rate `lr`; *n of them, at most QFW_MAX_SCALARS. `decay` as
-     * in qfw_opt_param: they are asked for once with 1 and once with 0.   [any] */
+    /* The scalars of update `step` (from 1) at rate `lr`; *n of them, at most QFW_MAX_SCALARS.
+     * `decay` as in qfw_opt_param: they are asked for once with 1 and once with 0.   [any] */
     qfw_status (*scalars)(
         qfw_inst *o, uint64_t step, double lr, uint32_t decay, double *out, uint32_t *n);
-    /* Emit the update of one parameter and `assign` its new value and states. `scalars` is F32[n]; `coef`
-     * F32[1] multiplies the gradient (clipping).   [inst] */
+    /* Emit the update of one parameter and `assign` its new value and states. `scalars` is F32[n];
+     * `coef` F32[1] multiplies the gradient (clipping).   [inst] */
     qfw_status (*emit_step)(qfw_inst *o, qfw_graph *g, const qfw_opt_param *p, qfw_val param,
         qfw_val grad, const qfw_val *state, qfw_val scalars, qfw_val coef);
 } qfw_optimizer;

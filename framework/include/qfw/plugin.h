@@ -1,11 +1,12 @@
 /* plugin.h -- the one symbol that a plugin exports, and how it says what it is.
  *
- * A plugin is a shared object libqfw_<kind>_<name>.so with exactly one exported symbol, the constant
- * qfw_plugin_abi0 (abi0: not frozen yet; host and plugin must have the same minor). It is read before any
- * plugin code runs. QFW_PLUGIN defines it and an ELF note that tells the same without loading the file.
+ * A plugin is a shared object libqfw_<kind>_<name>.so with exactly one exported symbol, the
+ * constant qfw_plugin_abi0 (abi0: not frozen yet; host and plugin must have the same minor). It is
+ * read before any plugin code runs. QFW_PLUGIN defines it and an ELF note that tells the same
+ * without loading the file.
  *
- * No plugin function may call abort, exit, signal, setlocale or chdir, or write to stdout; C++ must not
- * let an exception out. Build with -fvisibility=hidden; never link with -ffast-math.
+ * No plugin function may call abort, exit, signal, setlocale or chdir, or write to stdout; C++ must
+ * not let an exception out. Build with -fvisibility=hidden; never link with -ffast-math.
  */
 #ifndef QFW_PLUGIN_H
 #define QFW_PLUGIN_H
@@ -25,7 +26,8 @@ enum {
 
 /* What both sides must agree on beyond the version: pointer width, byte order, two struct sizes. */
 #define QFW_LAYOUT                                                                                 \
-    ((uint32_t)(sizeof(void *) << 24) | (uint32_t)(sizeof(qfw_tensor) << 8) | (uint32_t)QFW_MAX_DIMS)
+    ((uint32_t)(sizeof(void *) << 24) | (uint32_t)(sizeof(qfw_tensor) << 8) |                      \
+        (uint32_t)QFW_MAX_DIMS)
 
 typedef struct qfw_component {
     uint32_t size, kind;
@@ -69,12 +71,11 @@ enum { QFW_CPU_AVX2 = 1u << 0, QFW_CPU_AVX512 = 1u << 1, QFW_CPU_AMX = 1u << 2 }
 /* QFW_PLUGIN("cpu", "0.1.0", "qfw", "MIT", kinds, components): `components` is an array of
  * const qfw_component *, `kinds` is like 1u << QFW_KIND_BACKEND. */
 #define QFW_PLUGIN(name_, version_, author_, license_, kinds_, components_)                        \
-    __attribute__((section(".note.qfw"), used, aligned(4))) static const qfw_note qfw_note_ = {4,  \
-        sizeof(qfw_note) - 16, 1, "qfw", QFW_ABI_MAJOR, QFW_ABI_MINOR, kinds_, 0, name_};          \
+    __attribute__((section(".note.qfw"), used, aligned(4))) static const qfw_note qfw_note_ = {    \
+        4, sizeof(qfw_note) - 16, 1, "qfw", QFW_ABI_MAJOR, QFW_ABI_MINOR, kinds_, 0, name_};       \
     QFW_EXTERN_C __attribute__((visibility("default"))) const qfw_plugin_desc qfw_plugin_abi0;     \
     const qfw_plugin_desc qfw_plugin_abi0 = {QFW_MAGIC, sizeof(qfw_plugin_desc), QFW_ABI_MINOR,    \
-        QFW_ABI_MINOR, QFW_LAYOUT,                                                                 \
-        sizeof(components_) / sizeof((components_)[0]), name_, version_, author_, license_,        \
-        components_, NULL, NULL, NULL}
+        QFW_ABI_MINOR, QFW_LAYOUT, sizeof(components_) / sizeof((components_)[0]), name_,          \
+        version_, author_, license_, components_, NULL, NULL, NULL}
 
 #endif

@@ -1,4 +1,4 @@
-/* qfw.h -- the whole SDK. A backend needs only plugin.h and backend.h, a model plugin.h and model.h. */
+/* qfw.h -- the whole SDK. A backend needs only plugin.h and backend.h, and so on by kind. */
 #ifndef QFW_QFW_H
 #define QFW_QFW_H
 

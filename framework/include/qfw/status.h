@@ -34,19 +34,19 @@ enum {
 };
 
 #ifdef __cplusplus
-#define QFW_STATIC_ASSERT(cond, text) static_assert(cond, text)
-#define QFW_EXTERN_C extern "C"
+#    define QFW_STATIC_ASSERT(cond, text) static_assert(cond, text)
+#    define QFW_EXTERN_C                  extern "C"
 #else
-#define QFW_STATIC_ASSERT(cond, text) _Static_assert(cond, text)
-#define QFW_EXTERN_C extern
+#    define QFW_STATIC_ASSERT(cond, text) _Static_assert(cond, text)
+#    define QFW_EXTERN_C                  extern
 #endif
 
 #if defined(__GNUC__)
-#define QFW_CHECKED __attribute__((warn_unused_result))
-#define QFW_PRINTF(fmt, first) __attribute__((format(printf, fmt, first)))
+#    define QFW_CHECKED            __attribute__((warn_unused_result))
+#    define QFW_PRINTF(fmt, first) __attribute__((format(printf, fmt, first)))
 #else
-#define QFW_CHECKED
-#define QFW_PRINTF(fmt, first)
+#    define QFW_CHECKED
+#    define QFW_PRINTF(fmt, first)
 #endif
 
 /* Return at once when `call` fails; only where nothing is held. */

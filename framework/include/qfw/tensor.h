@@ -26,27 +26,27 @@ enum {
     QFW_NF4 = 5,  /* frozen weights: two 4-bit codes a byte, scales in `quant` */
     QFW_FP4 = 6,  /* the same with the FP4 code */
     QFW_U8 = 7,   /* nested scales, 8-bit optimizer state */
-    QFW_F64 = 8, /* reference kernels only: the oracle's gradient checks */
+    QFW_F64 = 8,  /* reference kernels only: the oracle's gradient checks */
     QFW_DTYPE_COUNT = 9,
 };
 
-#define QFW_MAX_DIMS 4
+#define QFW_MAX_DIMS     4
 #define QFW_IGNORE_LABEL (-100)
 
 typedef struct qfw_mem qfw_mem; /* device memory; only its backend looks inside */
 
 /* The scales of a packed weight (QFW_NF4, QFW_FP4). Element i of the flat row-major weight lies in
  * byte i/2, the even one in the high nibble; its scale is absmax[i / block]. When `nested_block` is
- * not 0 the absmax are U8 codes: absmax[j] = map[code[j]] * nested_absmax[j / nested_block] + offset
- * (a rounded product, then a rounded sum, in fp32: bitsandbytes' double quantisation). */
+ * not 0 the absmax are U8 codes: absmax[j] = map[code[j]] * nested_absmax[j / nested_block] +
+ * offset (a rounded product, then a rounded sum, in fp32: bitsandbytes' double quantisation). */
 typedef struct qfw_quant {
-    uint32_t size, block;          /* values a scale: 64 */
-    uint32_t nested_block, rsv;    /* 256, or 0: absmax holds F32 */
-    qfw_mem *absmax_mem;           /* F32 or U8 [ceil(n / block)] */
-    qfw_mem *nested_mem;           /* F32 [ceil(absmax count / nested_block)] or NULL */
-    qfw_mem *map_mem;              /* F32 [256] or NULL */
+    uint32_t size, block;       /* values a scale: 64 */
+    uint32_t nested_block, rsv; /* 256, or 0: absmax holds F32 */
+    qfw_mem *absmax_mem;        /* F32 or U8 [ceil(n / block)] */
+    qfw_mem *nested_mem;        /* F32 [ceil(absmax count / nested_block)] or NULL */
+    qfw_mem *map_mem;           /* F32 [256] or NULL */
     uint64_t absmax_offset, nested_offset, map_offset; /* bytes into each */
-    double offset;                 /* an fp32 value */
+    double offset;                                     /* an fp32 value */
 } qfw_quant;
 QFW_SEALED(qfw_quant, offset);
 

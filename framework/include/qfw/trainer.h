@@ -1,7 +1,8 @@
-/* trainer.h -- what a trainer plugin provides: examples from rows, and a loss from log-probabilities.
+/* trainer.h -- what a trainer plugin provides: examples from rows, and a loss from
+ * log-probabilities.
  *
- * The step loop, accumulation, clipping, schedules, evaluation and checkpoints are the core's. A trainer
- * says what a row means and emits its loss and metrics as graph ops: forward only.
+ * The step loop, accumulation, clipping, schedules, evaluation and checkpoints are the core's. A
+ * trainer says what a row means and emits its loss and metrics as graph ops: forward only.
  */
 #ifndef QFW_TRAINER_H
 #define QFW_TRAINER_H
@@ -9,26 +10,29 @@
 #include "qfw/model.h"
 
 enum {
-    QFW_TRAINER_NEEDS_REF = 1u << 0,        /* loss gets ref_hidden: the forward under the frozen adapter */
+    /* loss gets ref_hidden: the forward under the frozen adapter */
+    QFW_TRAINER_NEEDS_REF = 1u << 0,
     QFW_TRAINER_ROWS_INDEPENDENT = 1u << 1, /* a micro-batch may be split between its examples */
-    QFW_TRAINER_MICRO_MEAN = 1u << 2, /* inv_weight is 1/(this micro-batch's weight * micro-batches) */
+    /* inv_weight is 1/(this micro-batch's weight * micro-batches) */
+    QFW_TRAINER_MICRO_MEAN = 1u << 2,
 };
 
 typedef struct qfw_trainer {
-    uint32_t size, flags; /* QFW_TRAINER_* */
+    uint32_t size, flags;                                                        /* QFW_TRAINER_* */
     qfw_status (*create)(const qfw_host *h, const qfw_cfg *cfg, qfw_inst **out); /* [init] */
-    void (*destroy)(qfw_inst *t);                                                /* NULL is ignored */
+    void (*destroy)(qfw_inst *t); /* NULL is ignored */
     /* Make one example of the encoder's row. QFW_E_DATA where the row is wrong.   [inst] */
     qfw_status (*encode)(qfw_inst *t, qfw_encoder *e);
-    /* Put the sequences of n examples in batch order: refs has room for all of them; *n_refs is how many
-     * were placed. *weight is what the batch counts for in the window's mean.   [inst] */
+    /* Put the sequences of n examples in batch order: refs has room for all of them; *n_refs is how
+     * many were placed. *weight is what the batch counts for in the window's mean.   [inst] */
     qfw_status (*collate)(qfw_inst *t, const qfw_example *const *examples, uint32_t n,
         qfw_seq_ref *refs, uint32_t *n_refs, double *weight);
-    /* Emit the loss F32[1], already times "inv_weight", so that the micro-batches of a window add up to
-     * the loss of the step; and metrics. ref_hidden is 0 unless NEEDS_REF.   [inst] */
+    /* Emit the loss F32[1], already times "inv_weight", so that the micro-batches of a window add
+     * up to the loss of the step; and metrics. ref_hidden is 0 unless NEEDS_REF.   [inst] */
     qfw_status (*loss)(qfw_inst *t, qfw_graph *g, const qfw_batch_shape *shape,
         const qfw_lm_vals *lm, qfw_val ref_hidden, qfw_val *loss);
-    /* Values of an input that `loss` declared under a name of its own; NULL if there is none.   [inst] */
+    /* Values of an input that `loss` declared under a name of its own; NULL if there is none.
+     * [inst] */
     qfw_status (*fill)(
         qfw_inst *t, const qfw_batch *batch, const char *input, void *dst, uint64_t bytes);
 } qfw_trainer;

@@ -1,11 +1,12 @@
-/* ini.h -- the INI file, strictly: inih under a line reader that never cuts, joins or drops anything.
+/* ini.h -- the INI file, strictly: inih under a line reader that never cuts, joins or drops
+ * anything.
  *
- * Grammar: "[section]", "key = value", blank lines, and comments: a line whose first character past blanks is
- * ';' or '#', or the rest of a line from " ;" (a blank before the semicolon). Section and key names are
- * [A-Za-z0-9_.-]+, at most 49 bytes. A line is at most 8 KiB, a value 4096 bytes, the file 1 MiB and 4096 keys.
- * The text is UTF-8, with or without a byte order mark, lines end in LF or CRLF. A section may be
- * reopened. Duplicate keys, indented keys, "key: value", control characters, UTF-16 and text that is none of
- * these are errors, all reported in one run.
+ * Grammar: "[section]", "key = value", blank lines, and comments: a line whose first character past
+ * blanks is ';' or '#', or the rest of a line from " ;" (a blank before the semicolon). Section and
+ * key names are [A-Za-z0-9_.-]+, at most 49 bytes. A line is at most 8 KiB, a value 4096 bytes, the
+ * file 1 MiB and 4096 keys. The text is UTF-8, with or without a byte order mark, lines end in LF
+ * or CRLF. A section may be reopened. Duplicate keys, indented keys, "key: value", control
+ * characters, UTF-16 and text that is none of these are errors, all reported in one run.
  */
 #ifndef BASE_INI_H
 #define BASE_INI_H
@@ -22,15 +23,19 @@ typedef struct ini {
     const char *path;
     ini_entry *entries;
     size_t n, cap;
-    struct { const char *name; uint32_t line; uint32_t used; } *sections;
+    struct {
+        const char *name;
+        uint32_t line;
+        uint32_t used;
+    } * sections;
     size_t n_sections, cap_sections;
 } ini;
 
 qfw_status ini_read(const char *path, ini **out); /* E_INI_*; 66 when missing or unreadable */
 qfw_status ini_parse_text(const char *text, size_t n, const char *path, ini **out);
 void ini_destroy(ini *i);
-/* "section.key=value" from the command line: replaces or adds. E_USAGE where it has another form. The section
- * is what stands before the last dot of the name. */
+/* "section.key=value" from the command line: replaces or adds. E_USAGE where it has another form.
+ * The section is what stands before the last dot of the name. */
 qfw_status ini_set(ini *i, const char *assignment);
 ini_entry *ini_find(const ini *i, const char *section, const char *key); /* NULL: not there */
 /* "sft.ini:7:3" or "--set trainer.x" for messages, into buf. */

@@ -1,7 +1,8 @@
 /* option.h -- option tables against the INI: types, ranges, defaults, unknown keys, help.
  *
- * A schema is a list of (section, table). option_check reads the whole INI against it and reports every
- * problem in one run: unknown sections and keys with the nearest known one, wrong types, values out of range.
+ * A schema is a list of (section, table). option_check reads the whole INI against it and reports
+ * every problem in one run: unknown sections and keys with the nearest known one, wrong types,
+ * values out of range.
  */
 #ifndef BASE_OPTION_H
 #define BASE_OPTION_H
@@ -14,20 +15,27 @@ struct qfw_cfg {
     const char *section;
     const qfw_option *options;
     uint64_t n;
-    struct cfg_value { int64_t i; double f; const char *s; uint32_t set; const ini_entry *entry; } *values;
+    struct cfg_value {
+        int64_t i;
+        double f;
+        const char *s;
+        uint32_t set;
+        const ini_entry *entry;
+    } * values;
 };
 
 typedef struct schema_section {
     const char *section; /* "trainer", "trainer.sft" */
     const qfw_option *options;
     uint64_t n_options;
-    qfw_cfg *cfg;        /* filled by option_check */
+    qfw_cfg *cfg; /* filled by option_check */
 } schema_section;
 
-/* Sections that are known but belong to plugins that this run does not use may be listed with options NULL in
- * `others`, to tell "belongs to trainer dpo, but [trainer] use = sft" from a typo. */
-qfw_status option_check(ini *i, schema_section *sections, uint32_t n, const char *const *others,
-    uint32_t n_others);
+/* Sections that are known but belong to plugins that this run does not use may be listed with
+ * options NULL in `others`, to tell "belongs to trainer dpo, but [trainer] use = sft" from a
+ * typo. */
+qfw_status option_check(
+    ini *i, schema_section *sections, uint32_t n, const char *const *others, uint32_t n_others);
 void option_free(schema_section *sections, uint32_t n);
 
 qfw_status cfg_i64(const qfw_cfg *c, const char *key, int64_t *out);
@@ -39,8 +47,8 @@ double cfg_real(const qfw_cfg *c, const char *key);
 const char *cfg_text(const qfw_cfg *c, const char *key);
 int cfg_is_set(const qfw_cfg *c, const char *key); /* the INI or --set says it */
 /* err_also a problem at the key's place: "sft.ini:12:8: trainer.max_steps: ...". */
-QFW_PRINTF(4, 5) qfw_status cfg_problem(const ini *i, const qfw_cfg *c, const char *key,
-    const char *fmt, ...);
+QFW_PRINTF(4, 5)
+qfw_status cfg_problem(const ini *i, const qfw_cfg *c, const char *key, const char *fmt, ...);
 /* Parse one number as options do: C locale, whole text, finite, in range of its type. */
 qfw_status option_parse_i64(const char *text, int64_t *out);
 qfw_status option_parse_f64(const char *text, double *out);

@@ -4,18 +4,20 @@
 
 #include "qfw/status.h"
 
-/* Read a regular file (symlinks followed) of at most max_bytes into NUL-terminated memory (mem_free). E_IO_*,
- * E_NOINPUT (exit 66) when it is missing or unreadable. */
+/* Read a regular file (symlinks followed) of at most max_bytes into NUL-terminated memory
+ * (mem_free). E_IO_*, E_NOINPUT (exit 66) when it is missing or unreadable. */
 qfw_status file_read(const char *path, uint64_t max_bytes, char **text, size_t *n);
 /* Write aside, fsync, rename over `path`, fsync the folder. */
 qfw_status file_write(const char *path, const void *data, size_t n);
 qfw_status file_copy(const char *from, const char *to); /* atomic as file_write, bytes unchanged */
-qfw_status dir_make(const char *path);                  /* and its parents; an existing one is fine */
+/* and its parents; an existing one is fine */
+qfw_status dir_make(const char *path);
 qfw_status dir_sync(const char *path);
-qfw_status dir_remove(const char *path);                /* a folder of ours and what is in it */
+qfw_status dir_remove(const char *path); /* a folder of ours and what is in it */
 int file_exists(const char *path);
 int dir_exists(const char *path);
-char *path_join(const char *folder, const char *name);  /* mem_free; an absolute name wins; NULL: no memory */
+/* mem_free; an absolute name wins; NULL: no memory */
+char *path_join(const char *folder, const char *name);
 
 /* SHA-256, as 64 hex digits and a NUL. */
 typedef struct sha256 {

@@ -1,7 +1,9 @@
-/* store.h -- what outlives a step: weights, adapters, gradients, optimizer states, by name, on one device.
+/* store.h -- what outlives a step: weights, adapters, gradients, optimizer states, by name, on one
+ * device.
  *
- * Entries are declared first (store_add), so that a plan can be made and printed before a byte is read; then
- * store_alloc takes the device memory, in blocks no larger than the device allows, FROZEN apart from RUN.
+ * Entries are declared first (store_add), so that a plan can be made and printed before a byte is
+ * read; then store_alloc takes the device memory, in blocks no larger than the device allows,
+ * FROZEN apart from RUN.
  */
 #ifndef GRAPH_STORE_H
 #define GRAPH_STORE_H
@@ -19,12 +21,12 @@ typedef struct device {
 
 typedef struct store_entry {
     const char *name;
-    qfw_tensor t;      /* mem is NULL until store_alloc */
-    qfw_quant quant;   /* of a packed entry; t.quant points here */
-    uint32_t usage;    /* QFW_MEM_FROZEN or QFW_MEM_RUN */
-    uint32_t sealed;   /* 1 after store_seal: store_read fails from then on */
-    uint64_t bytes;    /* of the entry with its scales, as the plan counts it */
-    void *host_copy;   /* kept for reference kernels where the device has no host_ptr, else NULL */
+    qfw_tensor t;    /* mem is NULL until store_alloc */
+    qfw_quant quant; /* of a packed entry; t.quant points here */
+    uint32_t usage;  /* QFW_MEM_FROZEN or QFW_MEM_RUN */
+    uint32_t sealed; /* 1 after store_seal: store_read fails from then on */
+    uint64_t bytes;  /* of the entry with its scales, as the plan counts it */
+    void *host_copy; /* kept for reference kernels where the device has no host_ptr, else NULL */
 } store_entry;
 
 typedef struct store store;
@@ -32,18 +34,22 @@ typedef struct store store;
 qfw_status store_create(const device *dev, store **out);
 void store_destroy(store *s); /* frees the device memory too; NULL is ignored */
 /* Declare an entry. For QFW_NF4 and QFW_FP4: rank 2, `block` and `nested` (0 or 256); else both 0.
- * QFW_E_INVALID for a name that exists or after store_alloc. The entry lives as long as the store. */
+ * QFW_E_INVALID for a name that exists or after store_alloc. The entry lives as long as the
+ * store. */
 qfw_status store_add(store *s, const char *name, uint32_t usage, uint32_t dtype, uint32_t rank,
     const int64_t *dim, uint32_t block, uint32_t nested, store_entry **out);
 store_entry *store_find(const store *s, const char *name); /* NULL: none */
-store_entry *store_at(const store *s, uint32_t i);         /* in order of declaration; NULL past the last */
-uint64_t store_bytes(const store *s, uint32_t usage);      /* with private copies of sealed weights */
+/* in order of declaration; NULL past the last */
+store_entry *store_at(const store *s, uint32_t i);
+/* with private copies of sealed weights */
+uint64_t store_bytes(const store *s, uint32_t usage);
 qfw_status store_alloc(store *s);
 /* Whole contents, dense, host layout. Packed entries: codes, then absmax, nested (NULL without). */
 qfw_status store_write(store *s, store_entry *e, const void *data);
 qfw_status store_write_packed(store *s, store_entry *e, const uint8_t *codes, const void *absmax,
     const float *nested, float offset);
-/* Rows row0 .. row0+rows-1 of an F32 entry, or of a packed one where that is whole bytes and blocks. */
+/* Rows row0 .. row0+rows-1 of an F32 entry, or of a packed one where that is whole bytes and
+ * blocks. */
 qfw_status store_write_rows(store *s, store_entry *e, int64_t row0, int64_t rows, const void *data);
 qfw_status store_read(store *s, const store_entry *e, void *data);
 qfw_status store_zero(store *s, store_entry *e);

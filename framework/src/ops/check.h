@@ -13,14 +13,15 @@
 
 #define ANY_DIM (-1) /* in a wanted shape: whatever it is */
 
-/* Operand `name` of `op` has this dtype, rank and these dimensions; an absent operand (s NULL) passes.
- * QFW_E_DTYPE or QFW_E_SHAPE. */
+/* Operand `name` of `op` has this dtype, rank and these dimensions; an absent operand (s NULL)
+ * passes. QFW_E_DTYPE or QFW_E_SHAPE. */
 qfw_status check_operand(const char *op, const char *name, const op_shape *s, uint32_t dtypes,
     uint32_t rank, int64_t dim0, int64_t dim1);
 /* The same where only the dtype matters. */
 qfw_status check_dtype(const char *op, const char *name, const op_shape *s, uint32_t dtypes);
 /* A param is right; else QFW_E_INVALID "op: name is value, wanted ...". */
-qfw_status check_param(int right, const char *op, const char *name, double value, const char *wanted);
+qfw_status check_param(
+    int right, const char *op, const char *name, double value, const char *wanted);
 
 /* The text of a shape: "[128, 64]". `out` has room for SHAPE_TEXT bytes. Returns out. */
 #define SHAPE_TEXT 96

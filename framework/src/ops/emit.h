@@ -1,5 +1,5 @@
-/* emit.h -- what VJPs and decompositions are written with: windows onto values, and a few primitives whose
- * wrappers in the SDK are narrower than the op.
+/* emit.h -- what VJPs and decompositions are written with: windows onto values, and a few
+ * primitives whose wrappers in the SDK are narrower than the op.
  */
 #ifndef OPS_EMIT_H
 #define OPS_EMIT_H
@@ -20,8 +20,8 @@ typedef struct emit_product { /* operands and params of a GEMM; c 0: none */
 } emit_product;
 qfw_status emit_gemm(qfw_graph *g, const emit_product *p, qfw_val *out);
 
-/* Add v to the end of a list that is being concatenated along `axis`: at most QFW_MAX_IN values wait in it, a
- * full list becomes one value first. emit_concat_end gives the whole. */
+/* Add v to the end of a list that is being concatenated along `axis`: at most QFW_MAX_IN values
+ * wait in it, a full list becomes one value first. emit_concat_end gives the whole. */
 typedef struct emit_list {
     uint32_t axis, n;
     qfw_val v[QFW_MAX_IN];

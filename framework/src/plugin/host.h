@@ -1,4 +1,5 @@
-/* host.h -- the one qfw_host that every plugin of this process gets: base/ and graph/ behind a table. */
+/* host.h -- the one qfw_host that every plugin of this process gets: base/ and graph/ behind a
+ * table. */
 #ifndef PLUGIN_HOST_H
 #define PLUGIN_HOST_H
 

@@ -1,30 +1,33 @@
 /* loader.h -- finding plugins, looking at them without running them, and opening them.
  *
- * Order for one file: ELF extents and architecture, the ELF note, owner and mode, a child probe before a first
- * load, dlopen(RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) with the floating-point environment kept, the descriptor.
- * Nothing is ever unloaded.
+ * Order for one file: ELF extents and architecture, the ELF note, owner and mode, a child probe
+ * before a first load, dlopen(RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) with the floating-point
+ * environment kept, the descriptor. Nothing is ever unloaded.
  */
 #ifndef PLUGIN_LOADER_H
 #define PLUGIN_LOADER_H
 
 #include "qfw/plugin.h"
 
-/* Where bare names are looked for, in order: --plugin-dir, [plugins] path, QFW_PLUGIN_PATH (secure_getenv, ':'
- * between), the folder of the executable's plugins, the compiled-in library folder. Absolute paths only. */
-qfw_status plugin_search_add(const char *folder); /* in front of the environment's; a copy is kept */
-void plugin_allow_insecure(int on);               /* --allow-insecure-plugins */
-void plugin_set_host(const qfw_host *h);          /* what plugins are opened with */
+/* Where bare names are looked for, in order: --plugin-dir, [plugins] path, QFW_PLUGIN_PATH
+ * (secure_getenv, ':' between), the folder of the executable's plugins, the compiled-in library
+ * folder. Absolute paths only. */
+/* in front of the environment's; a copy is kept */
+qfw_status plugin_search_add(const char *folder);
+void plugin_allow_insecure(int on);      /* --allow-insecure-plugins */
+void plugin_set_host(const qfw_host *h); /* what plugins are opened with */
 
 typedef struct plugin { /* one open file */
     const char *path;
     const qfw_plugin_desc *desc;
 } plugin;
 
-/* Open what the INI's `use` names: a value with '/' is that file; a bare name is libqfw_<kind>_<name>.so on the
- * search list. Opening the same file twice gives the same plugin. E_PLUG_*: names plugin, cause and remedy. */
-qfw_status plugin_open(const char *kind, const char *use, const plugin **out,
-    const qfw_component **component);
-uint32_t plugin_kind(const char *word);   /* "backend" -> QFW_KIND_BACKEND; 0: no such kind */
+/* Open what the INI's `use` names: a value with '/' is that file; a bare name is
+ * libqfw_<kind>_<name>.so on the search list. Opening the same file twice gives the same plugin.
+ * E_PLUG_*: names plugin, cause and remedy. */
+qfw_status plugin_open(
+    const char *kind, const char *use, const plugin **out, const qfw_component **component);
+uint32_t plugin_kind(const char *word); /* "backend" -> QFW_KIND_BACKEND; 0: no such kind */
 const char *plugin_kind_name(uint32_t kind);
 
 /* What can be told about a file without loading it into this process. */
@@ -36,10 +39,11 @@ typedef struct plugin_facts {
 } plugin_facts;
 /* The i-th file on the search list, sorted by kind and name; QFW_E_END past the last. */
 qfw_status plugin_list(uint32_t i, plugin_facts *out);
-/* ELF, note and mode checks alone (the first steps of opening); for `plugin list`, tests and fuzzing. */
+/* ELF, note and mode checks alone (the first steps of opening); for `plugin list`, tests and
+ * fuzzing. */
 qfw_status plugin_precheck(const char *path, qfw_note *note);
-/* Load `path` in a child of this executable (argv: qfw --probe-plugin PATH), within 5 s, and say how it went;
- * a crash, an exit, a hang or a print is an E_PLUG_PROBE that says which. */
+/* Load `path` in a child of this executable (argv: qfw --probe-plugin PATH), within 5 s, and say
+ * how it went; a crash, an exit, a hang or a print is an E_PLUG_PROBE that says which. */
 qfw_status plugin_probe(const char *path, plugin_facts *out);
 /* The child's side: load, print the verdict line, and return the process's exit code. */
 int plugin_probe_child(const char *path);

@@ -1,4 +1,5 @@
-/* chat.h -- the chat templates that qfw knows, by name: they are code here, a model's Jinja is never run.
+/* chat.h -- the chat templates that qfw knows, by name: they are code here, a model's Jinja is
+ * never run.
  *
  * A template is chosen by the SHA-256 of the Jinja text that it mirrors, or by name in the INI.
  */
@@ -21,8 +22,8 @@ const chat_template *chat_by_name(const char *name);
 const chat_template *chat_by_jinja(const char *jinja);
 const char *chat_name(const chat_template *c);
 
-/* One rendered piece: template text (special-aware) or a message's content (plain text), and whether the model
- * is to learn it when only the assistant is trained. */
+/* One rendered piece: template text (special-aware) or a message's content (plain text), and
+ * whether the model is to learn it when only the assistant is trained. */
 typedef struct chat_piece {
     const char *text;
     size_t n;
@@ -34,7 +35,8 @@ typedef struct chat_render {
     size_t n, cap;
     char *folded; /* memory of a folded system turn */
 } chat_render;
-/* generation_prompt = 1: end ready for the assistant. allow_special = 1: contents are special-aware too. */
+/* generation_prompt = 1: end ready for the assistant. allow_special = 1: contents are special-aware
+ * too. */
 qfw_status chat_apply(const chat_template *c, const chat_message *m, size_t n, const char *eos,
     int generation_prompt, int system_policy, int allow_special, chat_render *out);
 void chat_render_free(chat_render *r);

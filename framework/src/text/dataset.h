@@ -1,7 +1,8 @@
-/* dataset.h -- a JSONL file as examples: parsed, tokenised, masked, measured and reported before step 1.
+/* dataset.h -- a JSONL file as examples: parsed, tokenised, masked, measured and reported before
+ * step 1.
  *
- * The whole file is read once, so that a run cannot die on row 90,000 at hour nine. Rows go through the
- * trainer's `encode` and the encoder service (qfw/data.h) that this module implements.
+ * The whole file is read once, so that a run cannot die on row 90,000 at hour nine. Rows go through
+ * the trainer's `encode` and the encoder service (qfw/data.h) that this module implements.
  */
 #ifndef TEXT_DATASET_H
 #define TEXT_DATASET_H
@@ -13,13 +14,13 @@ enum { OVERLONG_ERROR = 0, OVERLONG_TRUNCATE = 1, OVERLONG_DROP = 2 };
 
 typedef struct dataset_opts {
     const tokenizer *tok;
-    const chat_template *chat;  /* NULL: a messages row is an error */
-    int system_policy;          /* CHAT_SYSTEM_* */
-    int allow_special;          /* special tokens typed inside a message's content count */
+    const chat_template *chat; /* NULL: a messages row is an error */
+    int system_policy;         /* CHAT_SYSTEM_* */
+    int allow_special;         /* special tokens typed inside a message's content count */
     int64_t max_length;
-    int overlong;               /* OVERLONG_*; truncation keeps the EOS */
-    int drop_untrained;         /* 1: drop a row without a trained token, else it is an error */
-    uint64_t max_line;          /* bytes; 0: 16 MiB */
+    int overlong;       /* OVERLONG_*; truncation keeps the EOS */
+    int drop_untrained; /* 1: drop a row without a trained token, else it is an error */
+    uint64_t max_line;  /* bytes; 0: 16 MiB */
     const qfw_trainer *trainer;
     qfw_inst *trainer_inst;
 } dataset_opts;
@@ -33,13 +34,14 @@ qfw_example *dataset_at(dataset *d, uint64_t i); /* index order; ordinal is the 
 /* What was read, cut and dropped. */
 typedef struct dataset_report {
     uint64_t lines, rows, kept, cut, dropped_long, dropped_untrained, blank;
-    uint64_t tokens, trained; /* of the kept rows */
+    uint64_t tokens, trained;    /* of the kept rows */
     uint64_t min, p50, p95, max; /* tokens a row, all sequences of it */
-    uint64_t extra_keys;      /* rows with keys that no one read */
+    uint64_t extra_keys;         /* rows with keys that no one read */
     char sha256[65];
 } dataset_report;
 const dataset_report *dataset_facts(const dataset *d);
-/* The report as lines for a person, and one row token by token with its mask (colour on a terminal). */
+/* The report as lines for a person, and one row token by token with its mask (colour on a
+ * terminal). */
 void dataset_print_report(const dataset *d, const char *title, FILE *out);
 void dataset_print_row(const dataset *d, uint64_t i, FILE *out, int colour);
 

@@ -1,7 +1,8 @@
 /* tokenizer.h -- tokenizer.json, executed as it is written; what is not known is refused by name.
  *
- * Here: BPE with byte fallback (Llama, Phi-3) and byte-level BPE (GPT-2 family), added tokens with their
- * lstrip / rstrip / single_word / normalized flags, the normalizers and decoders these use. Encoding is
+ * Here: BPE with byte fallback (Llama, Phi-3) and byte-level BPE (GPT-2 family), added tokens with
+ * their lstrip / rstrip / single_word / normalized flags, the normalizers and decoders these use.
+ * Encoding is
  * O(n log n) on any text.
  */
 #ifndef TEXT_TOKENIZER_H
@@ -11,8 +12,8 @@
 
 typedef struct tokenizer tokenizer;
 
-/* Read folder/tokenizer.json, and folder/tokenizer_config.json if there (bos, eos, pad, unk tokens). vocab: the
- * model's; 0 for no check (E_TOK_VOCAB). */
+/* Read folder/tokenizer.json, and folder/tokenizer_config.json if there (bos, eos, pad, unk
+ * tokens). vocab: the model's; 0 for no check (E_TOK_VOCAB). */
 qfw_status tokenizer_open(const char *folder, int64_t vocab, tokenizer **out);
 void tokenizer_close(tokenizer *t);
 
@@ -22,12 +23,13 @@ typedef struct ids {
 } ids;
 void ids_free(ids *v);
 
-/* Append the ids of `n` bytes of UTF-8. special = 1: added tokens in the text are recognised; 0: text is only
- * text (what stands in a message's content). Invalid UTF-8 is E_TOK_UTF8 with its byte. [any]: a tokenizer is
- * read-only; the scratch is the call's. */
+/* Append the ids of `n` bytes of UTF-8. special = 1: added tokens in the text are recognised; 0:
+ * text is only text (what stands in a message's content). Invalid UTF-8 is E_TOK_UTF8 with its
+ * byte. [any]: a tokenizer is read-only; the scratch is the call's. */
 qfw_status tokenizer_encode(const tokenizer *t, const char *text, size_t n, int special, ids *out);
-/* A text made of parts, some of which are taken as special-aware and some as plain: the chat templates. What is
- * normalised together and split by added tokens is as if the whole had been one text. */
+/* A text made of parts, some of which are taken as special-aware and some as plain: the chat
+ * templates. What is normalised together and split by added tokens is as if the whole had been one
+ * text. */
 typedef struct text_part {
     const char *text;
     size_t n;
@@ -41,11 +43,12 @@ qfw_status tokenizer_decode(
 /* One token as it stands in the vocabulary, for printing; NULL for an id that is none. */
 const char *tokenizer_token(const tokenizer *t, int32_t id);
 int32_t tokenizer_id(const tokenizer *t, const char *token); /* -1: none */
-int32_t tokenizer_bos(const tokenizer *t); /* -1: none */
-int32_t tokenizer_eos(const tokenizer *t); /* -1: none */
+int32_t tokenizer_bos(const tokenizer *t);                   /* -1: none */
+int32_t tokenizer_eos(const tokenizer *t);                   /* -1: none */
 int32_t tokenizer_pad(const tokenizer *t);
 int tokenizer_adds_bos(const tokenizer *t); /* add_bos_token of the config */
 int64_t tokenizer_size(const tokenizer *t); /* largest id + 1 */
-const char *tokenizer_chat_template(const tokenizer *t); /* the Jinja text, never executed; NULL: none */
+/* the Jinja text, never executed; NULL: none */
+const char *tokenizer_chat_template(const tokenizer *t);
 
 #endif

@@ -22,7 +22,8 @@ struct batch {
 /* seqs: sequences an example has at most. */
 qfw_status batch_create(uint32_t max_examples, uint32_t seqs, int64_t max_rows, batch **out);
 void batch_destroy(batch *b);
-/* Lay out examples[0..n-1] as the trainer collates them. The shape is the bucket of their tokens. */
+/* Lay out examples[0..n-1] as the trainer collates them. The shape is the bucket of their
+ * tokens. */
 qfw_status batch_fill(
     batch *b, const run *r, const qfw_example *const *examples, uint32_t n, uint32_t training);
 

@@ -1,4 +1,5 @@
-/* checkpoint.h -- checkpoint-<step>/ folders: written aside, synced, renamed, verified by their manifest. */
+/* checkpoint.h -- checkpoint-<step>/ folders: written aside, synced, renamed, verified by their
+ * manifest. */
 #ifndef TRAIN_CHECKPOINT_H
 #define TRAIN_CHECKPOINT_H
 
@@ -7,8 +8,8 @@
 /* Write checkpoint-<p->step>; then, and only then, drop the oldest beyond save_total_limit. */
 qfw_status checkpoint_save(run *r, const progress *p);
 
-/* What resume_from_checkpoint asks for: the folder (mem_free), or NULL to start from the beginning. With auto,
- * checkpoints whose manifest does not verify are named and passed over. */
+/* What resume_from_checkpoint asks for: the folder (mem_free), or NULL to start from the beginning.
+ * With auto, checkpoints whose manifest does not verify are named and passed over. */
 qfw_status checkpoint_find(const run *r, char **folder);
 /* Everything of `folder` into the store and *p. The INI must ask for the same training. */
 qfw_status checkpoint_load(run *r, const char *folder, progress *p);

@@ -1,5 +1,6 @@
-/* graphs.h -- the graphs of a run: a training and an evaluation pass per batch shape, the gradient norm, and
- * the update. The largest shapes are planned before anything is allocated; the others when a batch needs them.
+/* graphs.h -- the graphs of a run: a training and an evaluation pass per batch shape, the gradient
+ * norm, and the update. The largest shapes are planned before anything is allocated; the others
+ * when a batch needs them.
  */
 #ifndef TRAIN_GRAPHS_H
 #define TRAIN_GRAPHS_H
@@ -33,8 +34,8 @@ struct graphs {
     int profile;
 };
 
-/* Build and plan the largest training and evaluation pass, the norm and the update. Nothing is allocated on
- * the device. */
+/* Build and plan the largest training and evaluation pass, the norm and the update. Nothing is
+ * allocated on the device. */
 qfw_status graphs_plan(run *r);
 /* Take the arena and make the executors that are known so far. After store_alloc. */
 qfw_status graphs_alloc(run *r);
@@ -45,12 +46,14 @@ typedef struct pass_result {
     double value[16], weight[16]; /* of the metrics, in order of declaration; names: pass_metric */
     uint32_t n_metrics;
 } pass_result;
-/* Run one micro-batch; inv_weight is 1 / the weight of the window. A training pass adds to the gradients. */
+/* Run one micro-batch; inv_weight is 1 / the weight of the window. A training pass adds to the
+ * gradients. */
 qfw_status graphs_run(run *r, uint32_t kind, batch *b, double inv_weight, pass_result *out);
 const char *graphs_metric(const run *r, uint32_t i); /* NULL past the last */
 /* Sum of squares over all gradients. */
 qfw_status graphs_norm(run *r, double *sumsq);
-/* One update at rate lr, number `step` (from 1), gradients times coef; leaves the gradients zero. */
+/* One update at rate lr, number `step` (from 1), gradients times coef; leaves the gradients
+ * zero. */
 qfw_status graphs_update(run *r, uint64_t step, double lr, float coef);
 
 #endif

@@ -4,10 +4,12 @@
 
 #include "train/progress.h"
 
-/* The adapter in PEFT's layout, or, for full training, the model; with tokenizer and config files. */
+/* The adapter in PEFT's layout, or, for full training, the model; with tokenizer and config
+ * files. */
 qfw_status outputs_weights(run *r, const char *folder);
 qfw_status outputs_resolved(const run *r, const char *folder); /* resolved.ini */
-/* manifest.json of the run: what went in (data, base, config, plugins, with hashes) and what came out. */
+/* manifest.json of the run: what went in (data, base, config, plugins, with hashes) and what came
+ * out. */
 qfw_status outputs_manifest(run *r, const char *folder, const progress *p);
 
 /* MANIFEST.json of a checkpoint: its files with sizes and hashes, written last. */

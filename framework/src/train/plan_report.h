@@ -7,8 +7,8 @@
 /* Everything on the device; where the device is the host, also what qfw itself keeps there. */
 uint64_t plan_total(const run *r);
 void plan_print(const run *r, FILE *out);
-/* E_PLAN_MEMORY with the numbers and the changes that would help, if the plan exceeds max_memory or what the
- * device has free. */
+/* E_PLAN_MEMORY with the numbers and the changes that would help, if the plan exceeds max_memory or
+ * what the device has free. */
 qfw_status plan_check(const run *r);
 
 #endif

@@ -25,8 +25,8 @@ struct progress {
 uint64_t clock_ns(void); /* monotonic */
 void progress_add(progress *p, const pass_result *res, const batch *b);
 
-/* trainer_log.jsonl in output_dir, one object a line; kept open. Cut back to `keep_step` on a resume: lines of
- * later steps are dropped. */
+/* trainer_log.jsonl in output_dir, one object a line; kept open. Cut back to `keep_step` on a
+ * resume: lines of later steps are dropped. */
 typedef struct trainer_log trainer_log;
 qfw_status trainer_log_open(const char *folder, int append, uint64_t keep_step, trainer_log **out);
 void trainer_log_close(trainer_log *l);

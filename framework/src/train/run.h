@@ -1,8 +1,9 @@
 /* run.h -- one run: what the INI asks for, opened and checked, from the plugins to the last batch.
  *
- * Order of a run (run.c): settings from the INI; plugins; model, tokenizer and data (their errors come before
- * any weight is read); names and sizes of everything that lives on the device (weights, adapters, gradients,
- * optimizer state); graphs and their plans, printed; memory; weights; the loop (step.c).
+ * Order of a run (run.c): settings from the INI; plugins; model, tokenizer and data (their errors
+ * come before any weight is read); names and sizes of everything that lives on the device (weights,
+ * adapters, gradients, optimizer state); graphs and their plans, printed; memory; weights; the loop
+ * (step.c).
  */
 #ifndef TRAIN_RUN_H
 #define TRAIN_RUN_H
