@@ -14,7 +14,7 @@ static qfw_status check_adapter(const char *op, const op_shape *y, const op_shap
     QFW_TRY(check_operand(op, "a", a, DTYPES_FLOAT, 2, ANY_DIM, x->dim[1]));
     QFW_TRY(check_operand(op, "b", b, DTYPES_FLOAT, 2, ANY_DIM, a->dim[0]));
     QFW_TRY(check_operand(op, "row_key", row_key, DTYPE_BIT(QFW_I32), 2, x->dim[0], 2));
-    QFW_TRY(check_param(p->col0 >= 0 && p->col0 + b->dim[0] <= y->dim[1], op, "col0",
+    QFW_TRY(check_param(p->col0 >= 0 && p->col0 <= y->dim[1] - b->dim[0], op, "col0",
         (double)p->col0, "the rows of b inside the columns of y"));
     QFW_TRY(check_param(isfinite(p->scale), op, "scale", (double)p->scale, "a finite number"));
     QFW_TRY(check_param(p->p >= 0 && p->p < 1, op, "p", (double)p->p, "in [0, 1)"));
