@@ -36,8 +36,7 @@ static qfw_status rmsnorm_vjp(op_vjp *v) {
     const uint8_t want[2] = {1, v->need[1]};
     qfw_val out[2] = {0, 0};
     if (!v->dout[0]) return QFW_OK;
-    QFW_TRY(v->g->api->op(
-        v->g, QFW_OP_RMSNORM_BWD, in, 5, v->params, sizeof(qfw_rmsnorm_params), want, out, 2));
+    QFW_TRY(v->g->api->op(v->g, QFW_OP_RMSNORM_BWD, in, 5, NULL, 0, want, out, 2));
     if (v->need[0]) {
         v->din[0] = out[0];
         v->acc[0] = 0;
