@@ -1,0 +1,204 @@
+/* token_logprob.c -- lm_head and log-softmax in one op: trained rows are gathered into panels of fixed height,
+ * a panel's logits live in the workspace, and no batch of logits ever exists.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "cpu.h"
+
+enum { ROWS = PANEL_ROWS, ROWS_PER_ITEM = 8 };
+
+typedef struct panel {
+    const qfw_op *op;
+    const qfw_tensor *hidden, *w;
+    const int32_t *labels;
+    float *x, *logits, *dx; /* [ROWS,C], [ROWS,V], [ROWS,C] */
+    int64_t row[ROWS], n;   /* the batch rows gathered here */
+    int64_t cols, vocab;
+} panel;
+
+static panel make_panel(
+    const cpu_call *c, const qfw_tensor *hidden, const qfw_tensor *w, const qfw_tensor *labels) {
+    panel p = {.op = c->op,
+        .hidden = hidden,
+        .w = w,
+        .labels = cpu_i32(labels),
+        .cols = hidden->dim[1],
+        .vocab = w->dim[0]};
+    p.x = (float *)(void *)c->workspace;
+    p.logits = p.x + ROWS * p.cols;
+    p.dx = p.logits + ROWS * p.vocab;
+    return p;
+}
+
+/* The next rows that have a label, from *at on, zeros past the last; 0 when there are none. */
+static int gather(panel *p, int64_t *at) {
+    const int64_t n = p->hidden->dim[0];
+    for (p->n = 0; *at < n && p->n < ROWS; ++*at) {
+        if (p->labels[*at] == QFW_IGNORE_LABEL) continue;
+        memcpy(p->x + p->n * p->cols, cpu_f32(p->hidden) + *at * p->hidden->stride[0],
+            (size_t)p->cols * sizeof(float));
+        p->row[p->n++] = *at;
+    }
+    memset(p->x + p->n * p->cols, 0, (size_t)((ROWS - p->n) * p->cols) * sizeof(float));
+    return p->n > 0;
+}
+
+static void make_logits(const cpu_call *c, const panel *p) {
+    const cpu_matmul product = {.trans_b = 1,
+        .m = ROWS,
+        .n = p->vocab,
+        .k = p->cols,
+        .lda = p->cols,
+        .ldb = p->w->stride[0],
+        .ldy = p->vocab,
+        .alpha = 1,
+        .a = p->x,
+        .b = cpu_f32(p->w),
+        .y = p->logits};
+    cpu_gemm(c, &product, NULL); /* whole panels need no workspace */
+}
+
+static void put(const qfw_tensor *t, int64_t row, double value) {
+    if (t) cpu_f32(t)[row * t->stride[0]] = (float)value;
+}
+
+static void logprob_row(const panel *p, int64_t i) {
+    const float *z = p->logits + i * p->vocab;
+    const int64_t row = p->row[i];
+    const qfw_op *op = p->op;
+    int64_t best = 0;
+    double sum = 0, weighted = 0, total = 0, squares = 0;
+    for (int64_t v = 1; v < p->vocab; v++)
+        if (z[v] > z[best]) best = v;
+    const float top = z[best];
+    for (int64_t v = 0; v < p->vocab; v++) {
+        const double e = (double)expf(z[v] - top);
+        sum += e;
+        weighted += e * (double)(z[v] - top);
+        total += (double)z[v];
+        squares += e * e;
+    }
+    const double lse = (double)top + log(sum);
+    put(op->out[0], row, (double)z[p->labels[row]] - lse);
+    put(op->out[1], row, lse);
+    if (op->out[2]) ((int32_t *)(void *)cpu_f32(op->out[2]))[row] = (int32_t)best;
+    put(op->out[3], row, log(sum) - weighted / sum);
+    put(op->out[4], row, total / (double)p->vocab);
+    put(op->out[5], row, 2.0 * (double)top + log(squares));
+}
+
+static void logprob_item(void *arg, uint32_t item, uint32_t worker) {
+    const panel *p = (const panel *)arg;
+    const int64_t past = cpu_min(p->n, ((int64_t)item + 1) * ROWS_PER_ITEM);
+    (void)worker;
+    for (int64_t i = (int64_t)item * ROWS_PER_ITEM; i < past; i++) logprob_row(p, i);
+}
+
+/* What rows without a label get. */
+static void clear_outputs(const qfw_op *op, int64_t n) {
+    for (int o = 0; o < 6; o++) {
+        const qfw_tensor *t = op->out[o];
+        if (!t) continue;
+        memset(cpu_f32(t), o == 2 ? 0xff : 0, (size_t)n * sizeof(float));
+    }
+}
+
+uint32_t cpu_token_logprob_supports(const qfw_op *op) { return cpu_support(op); }
+
+uint64_t cpu_token_logprob_workspace(const qfw_inst *be, const qfw_op *op) {
+    (void)be;
+    return sizeof(float) * (uint64_t)(ROWS * (op->in[0]->dim[1] + op->in[1]->dim[0]));
+}
+
+qfw_status cpu_token_logprob(const cpu_call *c) {
+    const qfw_op *op = c->op;
+    panel p = make_panel(c, op->in[0], op->in[1], op->in[2]);
+    clear_outputs(op, op->in[0]->dim[0]);
+    for (int64_t at = 0; gather(&p, &at);) {
+        make_logits(c, &p);
+        cpu_parallel(c, cpu_panels(p.n, ROWS_PER_ITEM), logprob_item, &p);
+    }
+    return QFW_OK;
+}
+
+/* logits := coef * (onehot(label) - softmax), rows past the last: 0. */
+static void dlogits_item(void *arg, uint32_t item, uint32_t worker) {
+    const panel *p = (const panel *)arg;
+    const float *coef = cpu_f32(p->op->in[0]), *lse = cpu_f32(p->op->in[4]);
+    const int64_t first = (int64_t)item * ROWS_PER_ITEM;
+    (void)worker;
+    for (int64_t i = first; i < first + ROWS_PER_ITEM; i++) {
+        float *z = p->logits + i * p->vocab;
+        if (i >= p->n) {
+            memset(z, 0, (size_t)p->vocab * sizeof(float));
+            continue;
+        }
+        const int64_t row = p->row[i];
+        const float k = coef[row * p->op->in[0]->stride[0]];
+        for (int64_t v = 0; v < p->vocab; v++) z[v] = -k * expf(z[v] - lse[row]);
+        z[p->labels[row]] += k;
+    }
+}
+
+uint32_t cpu_token_logprob_bwd_supports(const qfw_op *op) { return cpu_support(op); }
+
+uint64_t cpu_token_logprob_bwd_workspace(const qfw_inst *be, const qfw_op *op) {
+    (void)be;
+    return sizeof(float) * (uint64_t)(ROWS * (2 * op->in[1]->dim[1] + op->in[2]->dim[0]));
+}
+
+/* dw (+)= dz^T * x over this panel. */
+static void add_dw(const cpu_call *c, const panel *p, const qfw_tensor *dw, int accumulate) {
+    const cpu_matmul product = {.trans_a = 1,
+        .accumulate = accumulate,
+        .m = p->vocab,
+        .n = p->cols,
+        .k = ROWS,
+        .lda = p->vocab,
+        .ldb = p->cols,
+        .ldy = dw->stride[0],
+        .alpha = 1,
+        .a = p->logits,
+        .b = p->x,
+        .y = cpu_f32(dw)};
+    cpu_gemm(c, &product, NULL);
+}
+
+qfw_status cpu_token_logprob_bwd(const cpu_call *c) {
+    const qfw_op *op = c->op;
+    const qfw_tensor *dh = op->out[0], *dw = op->out[1], *acc = op->in[5];
+    panel p = make_panel(c, op->in[1], op->in[2], op->in[3]);
+    for (int64_t r = 0; r < dh->dim[0]; r++)
+        memset(cpu_f32(dh) + r * dh->stride[0], 0, (size_t)p.cols * sizeof(float));
+    if (dw) {
+        for (int64_t v = 0; v < p.vocab; v++) {
+            float *to = cpu_f32(dw) + v * dw->stride[0];
+            const float *from = acc ? cpu_f32(acc) + v * acc->stride[0] : NULL;
+            if (!from)
+                memset(to, 0, (size_t)p.cols * sizeof(float));
+            else if (from != to)
+                memcpy(to, from, (size_t)p.cols * sizeof(float));
+        }
+    }
+    for (int64_t at = 0; gather(&p, &at);) {
+        make_logits(c, &p);
+        cpu_parallel(c, ROWS / ROWS_PER_ITEM, dlogits_item, &p);
+        const cpu_matmul product = {.m = ROWS,
+            .n = p.cols,
+            .k = p.vocab,
+            .lda = p.vocab,
+            .ldb = p.w->stride[0],
+            .ldy = p.cols,
+            .alpha = 1,
+            .a = p.logits,
+            .b = cpu_f32(p.w),
+            .y = p.dx};
+        cpu_gemm(c, &product, NULL);
+        for (int64_t i = 0; i < p.n; i++)
+            memcpy(cpu_f32(dh) + p.row[i] * dh->stride[0], p.dx + i * p.cols,
+                (size_t)p.cols * sizeof(float));
+        if (dw) add_dw(c, &p, dw, 1);
+    }
+    return QFW_OK;
+}
