@@ -1,4 +1,4 @@
-# How a folder becomes a plugin: a module that exports one symbol and brings no search path of its own.
+# How a folder becomes a plugin: a module that exports one symbol and has no search path.
 
 file(STRINGS ${CMAKE_CURRENT_LIST_DIR}/include/qfw/plugin.h major REGEX "define QFW_ABI_MAJOR")
 string(REGEX MATCH "[0-9]+$" major "${major}")

@@ -1,0 +1,4 @@
+/* guard.h -- breach: it cannot be included twice. */
+typedef struct guard {
+    int size;
+} guard;

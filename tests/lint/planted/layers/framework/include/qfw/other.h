@@ -1,0 +1,1 @@
+/* other.h -- so that good.h has a neighbour. */

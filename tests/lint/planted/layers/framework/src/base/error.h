@@ -1,0 +1,1 @@
+/* error.h -- an internal header. */

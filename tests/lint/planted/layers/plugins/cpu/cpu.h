@@ -1,0 +1,1 @@
+/* cpu.h -- a plugin's own header. */

@@ -1,0 +1,1 @@
+/* cuda.h -- another plugin's own header. */
