@@ -1,6 +1,7 @@
 /* sft.c -- supervised fine-tuning: the mean negative log-likelihood of the trained tokens of a window.
  *
- * A row is "messages", "prompt" + "completion", or "text"; one row is one sequence. The loss of a micro-batch
+ * A row is "messages", "prompt" + "completion", "text", or already tokens: "input_ids" with "labels"; one row
+ * is one sequence. The loss of a micro-batch
  * is its sum over trained tokens times 1/(trained tokens of the whole accumulation window), so how a window
  * is cut into micro-batches does not matter.
  */
@@ -48,6 +49,8 @@ static void sft_destroy(qfw_inst *t) {
 
 static qfw_status sft_encode(qfw_inst *t, qfw_encoder *e) {
     const qfw_doc *row = t->encoder->row(e);
+    if (t->doc->kind(row, "/input_ids") != QFW_DOC_ABSENT)
+        return t->encoder->tokens(e, "/input_ids", "/labels");
     const int has_prompt = t->doc->kind(row, "/prompt") != QFW_DOC_ABSENT;
     const int has_completion = t->doc->kind(row, "/completion") != QFW_DOC_ABSENT;
     if (has_prompt && has_completion)
@@ -84,9 +87,9 @@ static qfw_status as_float(qfw_graph *g, qfw_val x, qfw_val *y) {
     return g->api->op(g, QFW_OP_COPY, &x, 1, &p, sizeof p, NULL, y, 1);
 }
 
-/* matches F32[1]: rows whose argmax is the label; count F32[1]: rows that have a label. */
-static qfw_status count_matches(
-    qfw_graph *g, qfw_val argmax, qfw_val labels, qfw_val *matches, qfw_val *count) {
+/* match F32[N]: 1 where argmax is the label; count F32[1]: rows that have a label. */
+static qfw_status compare_labels(
+    qfw_graph *g, qfw_val argmax, qfw_val labels, qfw_val *match, qfw_val *count) {
     const int64_t one[1] = {1};
     qfw_val half, floor, predicted, wanted, x;
     QFW_TRY(qfw_fill(g, 0.5, 1, one, &half));
@@ -95,16 +98,49 @@ static qfw_status count_matches(
     QFW_TRY(as_float(g, labels, &wanted));
     QFW_TRY(qfw_binary(g, QFW_SUB, predicted, wanted, &x));
     QFW_TRY(qfw_unary(g, QFW_ABS, x, &x));
-    QFW_TRY(qfw_binary(g, QFW_GT, half, x, &x));
-    QFW_TRY(qfw_reduce_all(g, QFW_SUM, x, matches));
+    QFW_TRY(qfw_binary(g, QFW_GT, half, x, match));
     QFW_TRY(qfw_binary(g, QFW_GT, wanted, floor, &x));
     return qfw_reduce_all(g, QFW_SUM, x, count);
+}
+
+/* Accuracy over all trained tokens, and over the first one of each row: where a scorer says its score. */
+static qfw_status emit_metrics(
+    qfw_graph *g, const qfw_batch_shape *shape, qfw_val labels, const qfw_logprob_vals *lp) {
+    const int64_t rows[1] = {shape->n_rows};
+    qfw_val match, count, first, x, entropy;
+    QFW_TRY(compare_labels(g, lp->argmax, labels, &match, &count));
+    QFW_TRY(qfw_reduce_all(g, QFW_SUM, match, &x));
+    QFW_TRY(g->api->metric(g, "mean_token_accuracy", x, count));
+    QFW_TRY(qfw_reduce_all(g, QFW_SUM, lp->entropy, &entropy));
+    QFW_TRY(g->api->metric(g, "entropy", entropy, count));
+    QFW_TRY(g->api->input(g, "first_trained", QFW_F32, 1, rows, &first));
+    QFW_TRY(qfw_binary(g, QFW_MUL, match, first, &x));
+    QFW_TRY(qfw_reduce_all(g, QFW_SUM, x, &x));
+    QFW_TRY(qfw_reduce_all(g, QFW_SUM, first, &count));
+    return g->api->metric(g, "first_token_accuracy", x, count);
+}
+
+/* "first_trained": 1 on the row that predicts the first trained token of its sequence. */
+static qfw_status sft_fill(
+    qfw_inst *t, const qfw_batch *batch, const char *input, void *dst, uint64_t bytes) {
+    float *first = (float *)dst;
+    int32_t last = -1;
+    const int64_t n_rows = batch->shape.n_rows;
+    if (strcmp(input, "first_trained") || bytes != (uint64_t)n_rows * sizeof *first)
+        return qfw_fail(t->host, QFW_E_INVALID, "sft: no input '%s' of %llu bytes", input,
+            (unsigned long long)bytes);
+    for (int64_t n = 0; n < n_rows; n++) {
+        const int trained = batch->labels[n] != QFW_IGNORE_LABEL;
+        first[n] = trained && batch->row_segment[n] != last ? 1.0f : 0.0f;
+        if (trained) last = batch->row_segment[n];
+    }
+    return QFW_OK;
 }
 
 static qfw_status sft_loss(qfw_inst *t, qfw_graph *g, const qfw_batch_shape *shape,
     const qfw_lm_vals *lm, qfw_val ref_hidden, qfw_val *loss) {
     const int64_t rows[1] = {shape->n_rows}, one[1] = {1};
-    qfw_val labels, inv_weight, sum, entropy, matches, count;
+    qfw_val labels, inv_weight, sum;
     qfw_logprob_vals lp;
     (void)t;
     (void)ref_hidden;
@@ -114,10 +150,7 @@ static qfw_status sft_loss(qfw_inst *t, qfw_graph *g, const qfw_batch_shape *sha
     QFW_TRY(qfw_reduce_all(g, QFW_SUM, lp.logp, &sum));
     QFW_TRY(qfw_binary(g, QFW_MUL, sum, inv_weight, loss));
     QFW_TRY(qfw_unary(g, QFW_NEG, *loss, loss));
-    QFW_TRY(count_matches(g, lp.argmax, labels, &matches, &count));
-    QFW_TRY(qfw_reduce_all(g, QFW_SUM, lp.entropy, &entropy));
-    QFW_TRY(g->api->metric(g, "mean_token_accuracy", matches, count));
-    return g->api->metric(g, "entropy", entropy, count);
+    return emit_metrics(g, shape, labels, &lp);
 }
 
 static const qfw_option sft_options[] = {
@@ -135,6 +168,7 @@ static const qfw_trainer sft_trainer = {
     .encode = sft_encode,
     .collate = sft_collate,
     .loss = sft_loss,
+    .fill = sft_fill,
 };
 
 static const qfw_component sft_component = {

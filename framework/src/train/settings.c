@@ -105,6 +105,8 @@ static const qfw_option trainer_options[] = {
     QFW_OPTION(QFW_OPT_BOOL, "fp16", "false", 0, 0, NULL, "true is not supported yet"),
     QFW_OPTION(QFW_OPT_INT, "logging_steps", "10", 1, 1e12, NULL, "updates"),
     QFW_OPTION(QFW_OPT_ENUM, "eval_strategy", "no", 0, 0, "no|steps", "steps: every eval_steps"),
+    QFW_OPTION(QFW_OPT_BOOL, "eval_on_start", "false", 0, 0, NULL,
+        "evaluate before the first update, too"),
     QFW_OPTION(QFW_OPT_INT, "eval_steps", "0", 0, 1e12, NULL, "0: as logging_steps"),
     QFW_OPTION(QFW_OPT_ENUM, "save_strategy", "steps", 0, 0, "no|steps", "periodic checkpoints"),
     QFW_OPTION(QFW_OPT_INT, "save_steps", "500", 1, 1e12, NULL, "updates"),

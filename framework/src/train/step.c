@@ -200,7 +200,8 @@ static qfw_status after_step(loop *l) {
     const int stops = r->host->cancelled(r->host) != 0;
     progress_bar(r, &l->p);
     if (is_due(l->p.step, logging)) QFW_TRY(trainer_log_step(l->log, r, &l->p));
-    if (evaluates && !stops && is_due(l->p.step, eval_steps)) QFW_TRY(evaluate(l));
+    if (evaluates && !stops && (is_due(l->p.step, eval_steps) || l->p.step == r->max_steps))
+        QFW_TRY(evaluate(l));
     if (stops ||
         (saves && (is_due(l->p.step, cfg_int(t, "save_steps")) || l->p.step == r->max_steps)))
         QFW_TRY(checkpoint_save(r, &l->p));
@@ -255,6 +256,9 @@ qfw_status train_loop(run *r, progress *out) {
     l.p.started_ns = clock_ns();
     l.p.started_step = l.p.step;
     l.p.started_tokens = l.p.num_tokens;
+    if (status == QFW_OK && !l.p.step && r->eval &&
+        cfg_int(run_cfg(r, SECTION_TRAINER), "eval_on_start"))
+        status = evaluate(&l);
     while (status == QFW_OK && l.p.step < r->max_steps) {
         status = one_step(&l);
         if (status == QFW_OK) status = after_step(&l);
