@@ -1,7 +1,8 @@
-/* ini.c -- libFuzzer target: any bytes as an INI, checked against a schema, and resolved.ini read again.
+/* ini.c -- libFuzzer target: any bytes as an INI, checked against a schema, and resolved.ini read
+ * again.
  *
- * Beyond not crashing: what is accepted must come out of resolved.ini with the same values, and what is
- * refused must say so with an exit code of its own.
+ * Beyond not crashing: what is accepted must come out of resolved.ini with the same values, and
+ * what is refused must say so with an exit code of its own.
  */
 #include <stdint.h>
 #include <stdlib.h>

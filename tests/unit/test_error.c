@@ -176,8 +176,8 @@ static void nearest_word(void **state) {
         "learning_rate", "lr_scheduler", "max_steps", NULL, "r", "alpha", "warmup_steps", "beta"};
     static const char *const asked[][2] = {{"learning_rat", "learning_rate"},
         {"learnign_rate", "learning_rate"}, {"max_step", "max_steps"}, {"mxa_steps", "max_steps"},
-        {"bata", "beta"}, {"warmup", NULL}, {"dropout", NULL}, {"", NULL}, {"q", NULL}, {"bxxa", NULL}, {"bet", "beta"}, {"rr", "r"},
-        {"beta", "beta"}};
+        {"bata", "beta"}, {"warmup", NULL}, {"dropout", NULL}, {"", NULL}, {"q", NULL},
+        {"bxxa", NULL}, {"bet", "beta"}, {"beat", "beta"}, {"rr", "r"}, {"beta", "beta"}};
     for (size_t i = 0; i < sizeof asked / sizeof *asked; i++) {
         const char *got = err_nearest(asked[i][0], words, 8);
         if (asked[i][1]) {

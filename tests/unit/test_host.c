@@ -1,4 +1,5 @@
-/* test_host.c -- the table that plugins get: every service answers, and failures get the right exit code. */
+/* test_host.c -- the table that plugins get: every service answers, and failures get the right
+ * exit code. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>

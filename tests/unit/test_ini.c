@@ -1,7 +1,9 @@
-/* test_ini.c -- the files of ini/ against what their first lines expect, and input too large to keep as files.
+/* test_ini.c -- the files of ini/ against what their first lines expect, and input too large to
+ * keep as files.
  *
- * Each of the leading lines "; CODE REGEX" of a file is one sentence of the exit code CODE that must be told,
- * in any order, and no other may be. "; 0 SECTION.KEY=VALUE" is a value that the file must give.
+ * Each of the leading lines "; CODE REGEX" of a file is one sentence of the exit code CODE that
+ * must be told, in any order, and no other may be. "; 0 SECTION.KEY=VALUE" is a value that the file
+ * must give.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <dirent.h>
@@ -201,28 +203,35 @@ static void refuses_input_that_is_too_large(void **state) {
     memcpy(text, "[a]\nk = ", 8);
     text[8 + 100000] = '\n';
     assert_refused(text, 8 + 100001, "E_INI_LIMIT", "x.ini:2:8193: a line of 100004 bytes");
+    text[8 + 100000] = 'x';
+    text[4 + 8193] = '\n';
+    assert_refused(text, 4 + 8194, "E_INI_LIMIT", "x.ini:2:8193: a line of 8193 bytes");
+    text[4] = '#';
+    text[4 + 8192] = '\n';
+    ini *i = NULL;
+    assert_int_equal(ini_parse_text(text, 4 + 8193, "x.ini", &i), QFW_OK);
+    ini_destroy(i);
     assert_refused(text, mib + 1, "E_INI_LIMIT", "x.ini:1:1: a file of 1048577 bytes");
     memset(text, '\n', mib);
-    ini *i = NULL;
     assert_int_equal(ini_parse_text(text, mib, "x.ini", &i), QFW_OK);
     assert_int_equal(i->n, 0);
     ini_destroy(i);
 
-    size_t n = (size_t)sprintf(text, "[a]\n");
-    for (int k = 0; k < 4096; k++) n += (size_t)sprintf(text + n, "key%d = %d\n", k, k);
+    size_t n = (size_t)snprintf(text, mib, "[a]\n");
+    for (int k = 0; k < 4096; k++) n += (size_t)snprintf(text + n, mib - n, "key%d = %d\n", k, k);
     assert_int_equal(ini_parse_text(text, n, "x.ini", &i), QFW_OK);
     assert_int_equal(i->n, 4096);
     assert_string_equal(ini_find(i, "a", "key4095")->value, "4095");
     ini_destroy(i);
-    n += (size_t)sprintf(text + n, "one_more = 1\n");
+    n += (size_t)snprintf(text + n, mib - n, "one_more = 1\n");
     snprintf(place, sizeof place, "x.ini:%d:1: more than 4096 keys", 4098);
     assert_refused(text, n, "E_INI_LIMIT", place);
 
     n = 0;
-    for (int k = 0; k < 4097; k++) n += (size_t)sprintf(text + n, "[s%d]\n", k);
+    for (int k = 0; k < 4097; k++) n += (size_t)snprintf(text + n, mib - n, "[s%d]\n", k);
     assert_refused(text, n, "E_INI_LIMIT", "x.ini:4097:1: more than 4096 sections");
 
-    for (n = 0; n + 10 < mib;) n += (size_t)sprintf(text + n, "garbage\n");
+    for (n = 0; n + 10 < mib;) n += (size_t)snprintf(text + n, mib - n, "garbage\n");
     assert_refused(text, n, "E_INI_SYNTAX", "x.ini:1:1: 'garbage' has no '='");
     assert_int_equal(err_count() + err_unsaid(), n / 8);
     mem_free(text);
@@ -231,21 +240,24 @@ static void refuses_input_that_is_too_large(void **state) {
 /* What inih's 200 byte buffer holds and what it does not must read the same. */
 static void lines_of_every_length_read_the_same(void **state) {
     (void)state;
+    static const char *const tails[] = {"", "\t;c"};
     char text[1024], value[512];
-    for (int n = 1; n < 450; n++) {
-        for (int k = 0; k < n; k++) value[k] = (char)('a' + k % 26);
-        value[n] = 0;
-        const int length = snprintf(text, sizeof text, "[s]\nkey \t= \t%s\t;c\nafter = 1\n", value);
-        ini *i = NULL;
-        assert_int_equal(ini_parse_text(text, (size_t)length, "x.ini", &i), QFW_OK);
-        assert_int_equal(i->n, 2);
-        assert_string_equal(i->entries[0].key, "key");
-        assert_string_equal(i->entries[0].value, value);
-        assert_int_equal(i->entries[0].value_col, 9);
-        assert_string_equal(i->entries[1].value, "1");
-        assert_int_equal(i->entries[1].line, 3);
-        ini_destroy(i);
-    }
+    for (int n = 1; n < 450; n++)
+        for (int tail = 0; tail < 2; tail++) {
+            for (int k = 0; k < n; k++) value[k] = (char)('a' + k % 26);
+            value[n] = 0;
+            const int length =
+                snprintf(text, sizeof text, "[s]\nkey \t= \t%s%s\nafter = 1\n", value, tails[tail]);
+            ini *i = NULL;
+            assert_int_equal(ini_parse_text(text, (size_t)length, "x.ini", &i), QFW_OK);
+            assert_int_equal(i->n, 2);
+            assert_string_equal(i->entries[0].key, "key");
+            assert_string_equal(i->entries[0].value, value);
+            assert_int_equal(i->entries[0].value_col, 9);
+            assert_string_equal(i->entries[1].value, "1");
+            assert_int_equal(i->entries[1].line, 3);
+            ini_destroy(i);
+        }
 }
 
 static void refuses_utf16_by_name(void **state) {
@@ -298,6 +310,7 @@ static void refuses_what_is_no_file(void **state) {
     assert_int_equal(ini_read(path, &i), QFW_E_CONFIG);
     assert_int_equal(err_exit_code(), EXIT_CONFIG);
     assert_string_equal(err_name(), "E_INI_LIMIT");
+    assert_non_null(strstr(err_text(0), "a file of 104857600 bytes"));
     unlink(path);
     rmdir(folder);
 }

@@ -1,6 +1,7 @@
 /* test_log.c -- what reaches stderr, seen through a pipe and through a terminal. */
 #define _XOPEN_SOURCE 700
 #include <fcntl.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -28,11 +29,17 @@ static void stderr_back(void) {
     close(saved);
 }
 
-/* All that can be read from fd now. */
+/* All that comes from fd until its end, or until nothing has come for a while. */
 static const char *drain(int fd) {
     static char text[16384];
-    const ssize_t n = read(fd, text, sizeof text - 1);
-    text[n > 0 ? n : 0] = 0;
+    struct pollfd ready = {fd, POLLIN, 0};
+    size_t n = 0;
+    while (n + 1 < sizeof text && poll(&ready, 1, 500) > 0) {
+        const ssize_t got = read(fd, text + n, sizeof text - 1 - n);
+        if (got <= 0) break;
+        n += (size_t)got;
+    }
+    text[n] = 0;
     return text;
 }
 

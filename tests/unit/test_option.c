@@ -1,4 +1,5 @@
-/* test_option.c -- numbers under any locale, types, what plugins read, and resolved.ini read again. */
+/* test_option.c -- numbers under any locale, types, what plugins read, and resolved.ini read
+ * again. */
 #define _POSIX_C_SOURCE 200809L
 #include <float.h>
 #include <locale.h>
@@ -92,7 +93,8 @@ static void reads_numbers(void **state) {
     numbers_are_read_strictly();
 }
 
-/* Plugins may call setlocale; where a locale with a decimal comma is installed, it changes nothing. */
+/* Plugins may call setlocale; where a locale with a decimal comma is installed, it changes
+ * nothing. */
 static void reads_numbers_under_a_comma_locale(void **state) {
     (void)state;
     static const char *const names[] = {

@@ -1,4 +1,5 @@
-/* test_parallel.c -- every item once, stable workers, nesting, and the caller's floating-point environment. */
+/* test_parallel.c -- every item once, stable workers, nesting, and the caller's floating-point
+ * environment. */
 #define _POSIX_C_SOURCE 200809L
 #include <fenv.h>
 #include <pthread.h>
@@ -99,6 +100,7 @@ static void inner_item(void *arg, uint32_t item, uint32_t worker) {
     if (worker != i->worker || !pthread_equal(pthread_self(), i->thread))
         atomic_fetch_add(&i->n->strays, 1);
     atomic_fetch_add(&i->n->inner->of_item[i->first + item], 1);
+    nap(50000); /* so that an idle worker had the time to take a share */
 }
 
 static void outer_item(void *arg, uint32_t item, uint32_t worker) {
@@ -118,6 +120,7 @@ static void nested_calls_run_in_the_item(void **state) {
         parallel_for(100, outer_item, &n);
         assert_each_once(&outer, 100);
         assert_each_once(&inner, MANY);
+        parallel_for(1, outer_item, &n);
         assert_int_equal(n.strays, 0);
     }
     parallel_stop();
@@ -127,7 +130,8 @@ typedef struct order {
     atomic_uint begun, skipped;
 } order;
 
-/* When an item begins, those before it have begun, but for the one that each other worker may hold. */
+/* When an item begins, those before it have begun, but for the one that each other worker may
+ * hold. */
 static void note_order(void *arg, uint32_t item, uint32_t worker) {
     (void)worker;
     order *o = arg;

@@ -1,8 +1,8 @@
 /* error.c -- the thread's record of what went wrong.
  *
- * The record is thread-local storage of a fixed size, so that running out of memory can be reported without
- * memory. Names and values in the text come from strangers: whatever a terminal could act on is escaped
- * here, once, for every message of the program.
+ * The record is thread-local storage of a fixed size, so that running out of memory can be reported
+ * without memory. Names and values in the text come from strangers: whatever a terminal could act
+ * on is escaped here, once, for every message of the program.
  */
 #include "base/error.h"
 
@@ -38,8 +38,8 @@ static const struct {
     {"E_INI_", EXIT_CONFIG},
     {"E_CONFIG_", EXIT_CONFIG},
     {"E_PLUG_", EXIT_PLUGIN},
-    {"E_DEV_", EXIT_PLUGIN},
     {"E_DEV_MEM", EXIT_MEMORY},
+    {"E_DEV_", EXIT_PLUGIN},
     {"E_MEM", EXIT_MEMORY},
     {"E_LIMIT", EXIT_MEMORY},
     {"E_PLAN_", EXIT_MEMORY},
@@ -98,8 +98,8 @@ qfw_status err_fail(const char *name, qfw_status code, const char *fmt, ...) {
     record.name = name;
     record.status = code;
     va_start(args, fmt);
-    /* The arguments may point into the record (err_text): it is emptied but not yet overwritten while
-     * err_keep formats into its own buffer. */
+    /* The arguments may point into the record (err_text): it is emptied but not yet overwritten
+     * while err_keep formats into its own buffer. */
     record.n = record.n_unsaid = 0;
     err_keep(name, fmt, args);
     va_end(args);
@@ -161,7 +161,8 @@ int err_exit_code(void) {
     return code;
 }
 
-/* Insertions, deletions, replacements and swaps of neighbours that turn a into b; both under MAX_WORD. */
+/* Insertions, deletions, replacements and swaps of neighbours that turn a into b; both under
+ * MAX_WORD. */
 static size_t err_distance(const char *a, const char *b) {
     size_t row[3][MAX_WORD], *before = row[0], *last = row[1], *now = row[2];
     const size_t n_a = strlen(a), n_b = strlen(b);

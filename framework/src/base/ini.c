@@ -1,9 +1,10 @@
 /* ini.c -- the strict layer over inih.
  *
- * inih splits lines at 199 bytes, cuts section names at 49, takes an indented line for more of the key
- * above, ends a line at a NUL, accepts "key: value" and tells only the first bad line. So every line is
- * looked at here first: a bad one is reported with its line and column and withheld, a good one is handed to
- * inih, and where it does not fit inih's buffer the true value is carried around it.
+ * inih splits lines at 199 bytes, cuts section names at 49, takes an indented line for more of the
+ * key above, ends a line at a NUL, accepts "key: value" and tells only the first bad line. So every
+ * line is looked at here first: a bad one is reported with its line and column and withheld, a good
+ * one is handed to inih, and where it does not fit inih's buffer the true value is carried around
+ * it.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "base/ini.h"

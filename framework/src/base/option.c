@@ -1,4 +1,5 @@
-/* option.c -- the INI against the schema: every problem in one run, each with its place and a way out. */
+/* option.c -- the INI against the schema: every problem in one run, each with its place and a
+ * way out. */
 #define _POSIX_C_SOURCE 200809L
 #include "base/option.h"
 
@@ -76,7 +77,8 @@ static const qfw_option *option_find(const schema_section *s, const char *key) {
     return NULL;
 }
 
-/* The INI's folder, absolute without looking at the disk, so that resolved.ini means the same elsewhere. */
+/* The INI's folder, absolute without looking at the disk, so that resolved.ini means the same
+ * elsewhere. */
 static qfw_status find_folder(checker *c) {
     const char *path = c->i->path, *slash = strrchr(path, '/');
     const size_t n = slash ? (size_t)(slash - path) : 0;

@@ -31,10 +31,11 @@ typedef struct schema_section {
     qfw_cfg *cfg; /* filled by option_check */
 } schema_section;
 
-/* err_clear, then every problem err_also'ed. Each section gets its cfg, also when there are problems: a key
- * whose value is bad then answers its default, so that the caller may look for contradictions in the same run.
- * option_free in any case. After QFW_E_NOMEM there are no cfgs. Paths are resolved against the INI's folder.
- * Sections named "" are skipped. The cfgs point into the schema and the INI.
+/* err_clear, then every problem err_also'ed. Each section gets its cfg, also when there are
+ * problems: a key whose value is bad then answers its default, so that the caller may look for
+ * contradictions in the same run. option_free in any case. After QFW_E_NOMEM there are no cfgs.
+ * Paths are resolved against the INI's folder. Sections named "" are skipped. The cfgs point
+ * into the schema and the INI.
  *
  * Sections that are known but belong to plugins that this run does not use may be listed with
  * options NULL in `others`, to tell "belongs to trainer dpo, but [trainer] use = sft" from a

@@ -1,9 +1,10 @@
 /* parallel.c -- a pool of threads for loops of short items.
  *
- * A loop is open while its caller has items to hand out. A worker that sees an open loop joins it, takes
- * items from a shared counter until there are none, and leaves; the caller does the same, closes the loop and
- * waits for those who joined. A worker that comes too late finds the loop closed, so a loop never waits
- * for a sleeping thread. Idle workers look for work for some microseconds, then sleep.
+ * A loop is open while its caller has items to hand out. A worker that sees an open loop joins it,
+ * takes items from a shared counter until there are none, and leaves; the caller does the same,
+ * closes the loop and waits for those who joined. A worker that comes too late finds the loop
+ * closed, so a loop never waits for a sleeping thread. Idle workers look for work for some
+ * microseconds, then sleep.
  */
 #define _GNU_SOURCE /* sched_getaffinity */
 #include "base/parallel.h"
@@ -93,8 +94,9 @@ static void sleep_until_ready(uint64_t seen) {
     pthread_mutex_unlock(&pool.lock);
 }
 
-/* Wake sleeping workers after state or stopping has changed. A worker that counts itself a sleeper too
- * late to be seen here sees the change itself: both sides are sequentially consistent. */
+/* Wake sleeping workers after state or stopping has changed. A worker that counts itself a
+ * sleeper too late to be seen here sees the change itself: both sides are sequentially
+ * consistent. */
 static void wake_workers(void) {
     if (atomic_load(&pool.sleepers) == 0) return;
     pthread_mutex_lock(&pool.lock);

@@ -22,8 +22,8 @@ void philox4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4
     out[3] = c3;
 }
 
-/* The four words at place i of the stream (seed, name): the seed is the key, and the name's hash the upper
- * half of the counter. */
+/* The four words at place i of the stream (seed, name): the seed is the key, and the name's hash
+ * the upper half of the counter. */
 static void rng_words(uint64_t seed, const char *name, uint64_t i, uint32_t out[4]) {
     const uint64_t hash = fnv1a64(name);
     const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};

@@ -1,5 +1,5 @@
-/* value.c -- the grammar of option values. Numbers are read by rules of our own before libc sees them, and
- * never under the process's locale: a plugin may have called setlocale. */
+/* value.c -- the grammar of option values. Numbers are read by rules of our own before libc sees
+ * them, and never under the process's locale: a plugin may have called setlocale. */
 #define _GNU_SOURCE /* strtod_l */
 #include "base/value.h"
 
@@ -96,7 +96,8 @@ static int is_choice(const char *choices, const char *text) {
     return 0;
 }
 
-/* Words between commas, trimmed and joined by ','; `out` has room for text. 0 when a word is empty. */
+/* Words between commas, trimmed and joined by ','; `out` has room for text. 0 when a word is
+ * empty. */
 static int join_list(const char *text, char *out) {
     char *to = out;
     *out = 0;
@@ -161,8 +162,8 @@ static int parse_scalar(const qfw_option *o, const char *text, struct cfg_value 
     }
 }
 
-/* The canonical text of a value that is a string: in `text`, or made in `made` (MAX_VALUE + 1 bytes). NULL
- * with the reason in why. */
+/* The canonical text of a value that is a string: in `text`, or made in `made` (MAX_VALUE + 1
+ * bytes). NULL with the reason in why. */
 static const char *parse_text(
     const qfw_option *o, const char *text, const char *folder, char *made, char *why, size_t cap) {
     if (o->type == QFW_OPT_ENUM) {
