@@ -10,8 +10,8 @@ BEGIN {
         " stdalign stdarg stdatomic stdbool stddef stdint stdio stdlib stdnoreturn string tgmath" \
         " time uchar wchar wctype", names, " ")
     for (i in names) libc["<" names[i] ".h>"]
-    split("dirent dlfcn elf fcntl glob libgen link poll pthread regex sched semaphore spawn strings" \
-        " syslog termios unistd sys/ immintrin xmmintrin", names, " ")
+    split("dirent dlfcn elf fcntl ftw glob libgen link poll pthread regex sched semaphore spawn" \
+        " strings syslog termios unistd sys/ immintrin xmmintrin", names, " ")
     for (i in names) posix[names[i]]
     sdk["<stdarg.h>"]; sdk["<stddef.h>"]; sdk["<stdint.h>"]; sdk["<stdio.h>"]
     vendor["<ini.h>"]; vendor["<jansson.h>"]; vendor["<pcre2.h>"]; vendor["<utf8proc.h>"]
