@@ -128,7 +128,8 @@ static int help(int argc, char **argv) {
 
 /* --- a run --- */
 
-/* The first signal asks the run to stop after its step, with a checkpoint; a second one ends it at once. */
+/* The first signal asks the run to stop after its step, with a checkpoint; a second one ends it at
+ * once. */
 static void on_signal(int number) {
     static volatile sig_atomic_t seen;
     if (seen++) {
@@ -152,7 +153,8 @@ typedef struct words { /* the command line as far as it is read */
     char **argv;
 } words;
 
-/* The value of option `name`, from "--name value" or "--name=value"; NULL: argv[at] is another option. */
+/* The value of option `name`, from "--name value" or "--name=value"; NULL: argv[at] is another
+ * option. */
 static const char *option_value(words *w, const char *name, int *missing) {
     const char *word = w->argv[w->at];
     const size_t n = strlen(name);

@@ -1,8 +1,9 @@
 /* config.c -- config.json of a Phi-3, in both of its spellings, believed in nothing.
  *
- * transformers 4 writes torch_dtype, rope_theta, rope_scaling and partial_rotary_factor; transformers 5
- * writes dtype and one rope_parameters. A key that would change the arithmetic and is not known here is an
- * error: a silent default would train another model than the one that the file describes.
+ * transformers 4 writes torch_dtype, rope_theta, rope_scaling and partial_rotary_factor;
+ * transformers 5 writes dtype and one rope_parameters. A key that would change the arithmetic and
+ * is not known here is an error: a silent default would train another model than the one that the
+ * file describes.
  */
 #include <math.h>
 #include <stdio.h>

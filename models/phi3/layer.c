@@ -1,7 +1,7 @@
 /* layer.c -- the forward of Phi-3: h += attention(norm(h)); h += mlp(norm(h)), layer by layer.
  *
- * Each layer is one recompute segment. qkv stays fused through the rotary embedding and the attention, gate
- * and up stay fused through SwiGLU, so nothing is split or copied.
+ * Each layer is one recompute segment. qkv stays fused through the rotary embedding and the
+ * attention, gate and up stay fused through SwiGLU, so nothing is split or copied.
  */
 #include <math.h>
 #include <stdio.h>

@@ -1,7 +1,8 @@
-/* phi3.c -- the Phi-3 family as a plugin: mini and medium, 4k and 128k, and what shares their arithmetic.
+/* phi3.c -- the Phi-3 family as a plugin: mini and medium, 4k and 128k, and what shares their
+ * arithmetic.
  *
- * The plugin reads config.json (config.c), names its weights (weights.c), emits its forward (layer.c) and
- * makes its rotary tables (rope.c). It knows nothing of devices, files or adapters.
+ * The plugin reads config.json (config.c), names its weights (weights.c), emits its forward
+ * (layer.c) and makes its rotary tables (rope.c). It knows nothing of devices, files or adapters.
  */
 #include "phi3.h"
 

@@ -1,9 +1,9 @@
 /* rope.c -- the rotary tables of a batch.
  *
- * The angle is the fp32 product of the position and an fp32 frequency, as in the reference stack: a "better"
- * angle in double moves the logits. Longrope's long factors apply to a sequence that is longer than the
- * model's original length, sequence by sequence: what else stands in the batch must not change a row. The
- * attention factor multiplies both tables, with the short factors too.
+ * The angle is the fp32 product of the position and an fp32 frequency, as in the reference stack: a
+ * "better" angle in double moves the logits. Longrope's long factors apply to a sequence that is
+ * longer than the model's original length, sequence by sequence: what else stands in the batch must
+ * not change a row. The attention factor multiplies both tables, with the short factors too.
  */
 #include <math.h>
 #include <string.h>

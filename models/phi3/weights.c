@@ -1,7 +1,8 @@
 /* weights.c -- the names, shapes and file sources of all weights.
  *
- * Files hold qkv_proj and gate_up_proj fused (as Microsoft's checkpoints do) or apart as q, k, v, gate and
- * up; both are sources of the same fused parameter. LoRA targets name the fused module or one of its slices.
+ * Files hold qkv_proj and gate_up_proj fused (as Microsoft's checkpoints do) or apart as q, k, v,
+ * gate and up; both are sources of the same fused parameter. LoRA targets name the fused module or
+ * one of its slices.
  */
 #include <stdio.h>
 #include <string.h>

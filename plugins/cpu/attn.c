@@ -1,9 +1,10 @@
 /* attn.c -- ATTN and its gradient, tile by tile, never storing a row of scores.
  *
- * A tile is TILE queries against TILE keys, both gathered into scratch and padded, so every product has one
- * shape and a row's bits depend on its own sequence alone. The forward keeps a running maximum and sum per
- * query; the backward makes the probabilities again from the saved log-sum-exp. Keys are numbered along the
- * prefix, then the segment's own rows; query i of a segment sees keys 0 .. prefix + i, within the window.
+ * A tile is TILE queries against TILE keys, both gathered into scratch and padded, so every product
+ * has one shape and a row's bits depend on its own sequence alone. The forward keeps a running
+ * maximum and sum per query; the backward makes the probabilities again from the saved log-sum-exp.
+ * Keys are numbered along the prefix, then the segment's own rows; query i of a segment sees keys 0
+ * .. prefix + i, within the window.
  */
 #include <math.h>
 #include <string.h>
@@ -123,7 +124,8 @@ static tiles tiles_of(const attn_job *j, uint32_t worker) {
 
 /* --- forward --- */
 
-/* One row of a tile of scores: to probabilities over [from, to), carrying maximum, sum and output. */
+/* One row of a tile of scores: to probabilities over [from, to), carrying maximum, sum and
+ * output. */
 static void softmax_row(
     float *s, int64_t from, int64_t to, float *top, float *sum, float *o, int64_t width) {
     float best = *top, total = 0;

@@ -1,4 +1,5 @@
-/* cpu.c -- the cpu backend: memory is host memory, order is the calling order, kernels use the host's pool.
+/* cpu.c -- the cpu backend: memory is host memory, order is the calling order, kernels use the
+ * host's pool.
  *
  * Matrix products are OpenBLAS', one thread a panel: its own pool would fight ours for the cores.
  */

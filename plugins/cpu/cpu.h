@@ -1,8 +1,9 @@
 /* cpu.h -- what the kernels of the cpu backend share.
  *
- * Two promises shape every kernel: a row's bits depend neither on the other rows of the batch nor on the number
- * of threads, and nothing is allocated while an op runs. So work is cut into panels whose size is fixed, the
- * last one padded to full height, one OpenBLAS thread a panel; scratch comes from the op's workspace.
+ * Two promises shape every kernel: a row's bits depend neither on the other rows of the batch nor
+ * on the number of threads, and nothing is allocated while an op runs. So work is cut into panels
+ * whose size is fixed, the last one padded to full height, one OpenBLAS thread a panel; scratch
+ * comes from the op's workspace.
  */
 #ifndef CPU_H
 #define CPU_H
@@ -45,8 +46,8 @@ void cpu_parallel(const cpu_call *c, int64_t n, qfw_parallel_fn fn, void *arg);
 
 enum { PANEL_ROWS = 128, PANEL_COLS = 256 };
 
-/* y[M,N] = alpha * op(a)[M,K] * op(b)[K,N] (+ y when accumulate). op(a) = a with rows lda apart, or the
- * transpose of a[K,M]; b likewise. Row panels of op(a) = a are padded to PANEL_ROWS. */
+/* y[M,N] = alpha * op(a)[M,K] * op(b)[K,N] (+ y when accumulate). op(a) = a with rows lda apart, or
+ * the transpose of a[K,M]; b likewise. Row panels of op(a) = a are padded to PANEL_ROWS. */
 typedef struct cpu_matmul {
     int trans_a, trans_b, accumulate;
     int64_t m, n, k, lda, ldb, ldy;
@@ -61,8 +62,8 @@ void cpu_sgemm(const cpu_matmul *p);
 
 /* --- dropout.c --- */
 
-/* y[j] = x[j] / (1-p) where row `key` keeps feature first + j, else 0, for j < n (ops_prim.h, DROPOUT). `first`
- * is a multiple of 4. x and y may be the same. */
+/* y[j] = x[j] / (1-p) where row `key` keeps feature first + j, else 0, for j < n (ops_prim.h,
+ * DROPOUT). `first` is a multiple of 4. x and y may be the same. */
 void cpu_drop_row(const float *x, float *y, int64_t first, int64_t n, const int32_t key[2], float p,
     uint32_t seed, uint32_t module_hash);
 
@@ -96,7 +97,8 @@ CPU_KERNEL(unary)
 CPU_KERNEL(binary)
 CPU_KERNEL(reduce)
 
-/* The answer of most kernels: native for F32 (and dense I32) operands, once their rows are dense. */
+/* The answer of most kernels: native for F32 (and dense I32) operands, once their rows are
+ * dense. */
 uint32_t cpu_support(const qfw_op *op);
 
 #endif

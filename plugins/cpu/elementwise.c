@@ -1,5 +1,5 @@
-/* elementwise.c -- COPY, FILL, SCALE, UNARY, BINARY and REDUCE where they are simple; the rest (broadcasts over
- * inner dimensions, partial reductions) is left to the reference kernels.
+/* elementwise.c -- COPY, FILL, SCALE, UNARY, BINARY and REDUCE where they are simple; the rest
+ * (broadcasts over inner dimensions, partial reductions) is left to the reference kernels.
  */
 #include <math.h>
 #include <string.h>

@@ -1,4 +1,5 @@
-/* embed.c -- EMBED, and its gradient: rows of dy added up by token in row order, columns shared out. */
+/* embed.c -- EMBED, and its gradient: rows of dy added up by token in row order, columns shared
+ * out. */
 #include <string.h>
 
 #include "cpu.h"

@@ -1,9 +1,10 @@
 /* gemm.c -- matrix products in panels of fixed size, so that no row knows its neighbours.
  *
- * OpenBLAS picks its path by the shape it is given. Every row panel of op(a) = a is given with PANEL_ROWS rows,
- * the last one padded with zeros in the workspace; column cuts depend on n alone. So a row of y has the same
- * bits alone and in any batch, on one thread and on many. Where a is transposed the sum runs over the rows of
- * the batch, and only the independence of threads is left to keep.
+ * OpenBLAS picks its path by the shape it is given. Every row panel of op(a) = a is given with
+ * PANEL_ROWS rows, the last one padded with zeros in the workspace; column cuts depend on n alone.
+ * So a row of y has the same bits alone and in any batch, on one thread and on many. Where a is
+ * transposed the sum runs over the rows of the batch, and only the independence of threads is left
+ * to keep.
  */
 #include <cblas.h>
 #include <string.h>

@@ -1,8 +1,9 @@
 /* lora.c -- LORA and its gradient. Dropped inputs are made panel by panel and never stored whole.
  *
- * Forward: an item is a panel of rows: xa = drop(x) * a^T, then y += scale * xa * b^T on the adapted columns.
- * Backward: t = scale * dys * b by row panels; then da and db by columns, their sums over rows in order; then
- * dx by row panels again.
+ * Forward: an item is a panel of rows: xa = drop(x) * a^T, then y += scale * xa * b^T on the
+ * adapted columns.
+ * Backward: t = scale * dys * b by row panels; then da and db by columns, their sums over rows in
+ * order; then dx by row panels again.
  */
 #include <string.h>
 

@@ -1,8 +1,10 @@
-/* qmatmul.c -- products with a packed weight: a slab is decoded into fp32 and multiplied while it is in cache.
+/* qmatmul.c -- products with a packed weight: a slab is decoded into fp32 and multiplied while it
+ * is in cache.
  *
- * Forward: an item takes SLAB_ROWS rows of W, decodes them once and runs all row panels of x against them.
- * Input gradient: an item takes SLAB_COLS columns of W and walks its rows, DEPTH at a time, adding up; the sum
- * has one order whatever the threads. The decoded values are bitsandbytes' own.
+ * Forward: an item takes SLAB_ROWS rows of W, decodes them once and runs all row panels of x
+ * against them. Input gradient: an item takes SLAB_COLS columns of W and walks its rows, DEPTH at a
+ * time, adding up; the sum has one order whatever the threads. The decoded values are bitsandbytes'
+ * own.
  */
 #include <string.h>
 

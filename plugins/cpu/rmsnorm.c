@@ -1,4 +1,5 @@
-/* rmsnorm.c -- RMSNORM and its gradient, a row at a time. The weight's gradient sums blocks of rows in order. */
+/* rmsnorm.c -- RMSNORM and its gradient, a row at a time. The weight's gradient sums blocks of rows
+ * in order. */
 #include <math.h>
 #include <string.h>
 

@@ -1,4 +1,5 @@
-/* swiglu.c -- SWIGLU and its gradient; gate and up packed in one tensor or apart; in place or not. */
+/* swiglu.c -- SWIGLU and its gradient; gate and up packed in one tensor or apart; in place or
+ * not. */
 #include <math.h>
 
 #include "cpu.h"

@@ -1,5 +1,5 @@
-/* token_logprob.c -- lm_head and log-softmax in one op: trained rows are gathered into panels of fixed height,
- * a panel's logits live in the workspace, and no batch of logits ever exists.
+/* token_logprob.c -- lm_head and log-softmax in one op: trained rows are gathered into panels of
+ * fixed height, a panel's logits live in the workspace, and no batch of logits ever exists.
  */
 #include <math.h>
 #include <string.h>

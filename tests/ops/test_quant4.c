@@ -155,7 +155,8 @@ static void test_nested_scales_are_the_nearest(void **state) {
     assert_true(differ < N / 50);
 }
 
-/* Decoding any range of a nested weight gives codebook * (map * nested + offset), each rounded to fp32. */
+/* Decoding any range of a nested weight gives codebook * (map * nested + offset), each rounded to
+ * fp32. */
 static void test_decode(void **state) {
     enum { M = 3, K = 96, N = M * K, BLOCKS = 5 };
     float w[N], absmax[BLOCKS], nested[1], offset, out[N], part[50], widened[K];

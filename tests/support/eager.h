@@ -1,7 +1,7 @@
 /* eager.h -- a graph that computes while it is built: every op runs its reference kernel at once.
  *
- * So a VJP or a decomposition can be tested as arithmetic, without planner, executor or backend. Values are
- * host tensors; anything that should not fail fails the running test.
+ * So a VJP or a decomposition can be tested as arithmetic, without planner, executor or backend.
+ * Values are host tensors; anything that should not fail fails the running test.
  */
 #ifndef SUPPORT_EAGER_H
 #define SUPPORT_EAGER_H
@@ -29,7 +29,8 @@ const qfw_tensor *eager_tensor(const eager *e, qfw_val v);
 op_shape eager_shape(const eager *e, qfw_val v);
 /* All values of v, dense, as doubles; valid until the eager graph is destroyed. */
 const double *eager_read(eager *e, qfw_val v);
-/* max |a-b| / max |b|, over two values of one shape; absolute where b is all 0. NaN gives infinity. */
+/* max |a-b| / max |b|, over two values of one shape; absolute where b is all 0. NaN gives
+ * infinity. */
 double eager_distance(eager *e, qfw_val a, qfw_val b);
 
 /* How many nodes of each kind have been emitted so far. */

@@ -1,5 +1,6 @@
-/* gradcheck.h -- what is true of every op, checked on one call of it: the gradient its VJP gives is the one that
- * central differences give, its decomposition computes the same, results in place are the same bits.
+/* gradcheck.h -- what is true of every op, checked on one call of it: the gradient its VJP gives is
+ * the one that central differences give, its decomposition computes the same, results in place are
+ * the same bits.
  */
 #ifndef SUPPORT_GRADCHECK_H
 #define SUPPORT_GRADCHECK_H
@@ -17,9 +18,10 @@ typedef struct op_call {
 /* Run it; any failure fails the test. */
 void call_run(eager *e, const op_call *c, qfw_val *out);
 
-/* Give output `out`, as a scalar product with a fixed random tensor, to the op's VJP and compare the gradient of
- * each float input with need[i] = 1 with central differences, all in F64; once without and once with what other
- * users of the inputs gave (acc). Inputs with need[i] = 0 must get none. Relative tolerance 1e-7. */
+/* Give output `out`, as a scalar product with a fixed random tensor, to the op's VJP and compare
+ * the gradient of each float input with need[i] = 1 with central differences, all in F64; once
+ * without and once with what other users of the inputs gave (acc). Inputs with need[i] = 0 must get
+ * none. Relative tolerance 1e-7. */
 void check_gradients(eager *e, const op_call *c, uint32_t out, const uint8_t *need);
 /* The decomposition gives the wanted outputs within `tolerance` (relative) of the reference. */
 void check_decomposition(eager *e, const op_call *c, double tolerance);

@@ -1,9 +1,10 @@
-/* sft.c -- supervised fine-tuning: the mean negative log-likelihood of the trained tokens of a window.
+/* sft.c -- supervised fine-tuning: the mean negative log-likelihood of the trained tokens of a
+ * window.
  *
- * A row is "messages", "prompt" + "completion", "text", or already tokens: "input_ids" with "labels"; one row
- * is one sequence. The loss of a micro-batch
- * is its sum over trained tokens times 1/(trained tokens of the whole accumulation window), so how a window
- * is cut into micro-batches does not matter.
+ * A row is "messages", "prompt" + "completion", "text", or already tokens: "input_ids" with
+ * "labels"; one row is one sequence. The loss of a micro-batch
+ * is its sum over trained tokens times 1/(trained tokens of the whole accumulation window), so how
+ * a window is cut into micro-batches does not matter.
  */
 #include <string.h>
 
@@ -103,7 +104,8 @@ static qfw_status compare_labels(
     return qfw_reduce_all(g, QFW_SUM, x, count);
 }
 
-/* Accuracy over all trained tokens, and over the first one of each row: where a scorer says its score. */
+/* Accuracy over all trained tokens, and over the first one of each row: where a scorer says its
+ * score. */
 static qfw_status emit_metrics(
     qfw_graph *g, const qfw_batch_shape *shape, qfw_val labels, const qfw_logprob_vals *lp) {
     const int64_t rows[1] = {shape->n_rows};

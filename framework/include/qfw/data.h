@@ -49,8 +49,8 @@ typedef struct qfw_encoder_api {
     qfw_status (*pair)(qfw_encoder *e, const char *prompt, const char *completion, uint32_t train);
     /* A list of messages, rendered by the model's chat template, ending as the template ends it. */
     qfw_status (*messages)(qfw_encoder *e, const char *ptr, uint32_t train);
-    /* A list of token ids, taken as it is, and a list as long of labels (the same ids, or QFW_IGNORE_LABEL
-     * where a token is not trained); no `labels` there: all are trained. */
+    /* A list of token ids, taken as it is, and a list as long of labels (the same ids, or
+     * QFW_IGNORE_LABEL where a token is not trained); no `labels` there: all are trained. */
     qfw_status (*tokens)(qfw_encoder *e, const char *ids, const char *labels);
 } qfw_encoder_api;
 QFW_SEALED(qfw_encoder_api, tokens);

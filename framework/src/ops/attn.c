@@ -1,5 +1,5 @@
-/* attn.c -- causal attention over segments (packed sequences, shared prefixes, caches) with grouped heads and
- * an optional window, and its gradients. */
+/* attn.c -- causal attention over segments (packed sequences, shared prefixes, caches) with grouped
+ * heads and an optional window, and its gradients. */
 #include "base/error.h"
 #include "base/mem.h"
 #include "ops/check.h"
@@ -81,8 +81,8 @@ typedef struct segment {
     int64_t q0, q1, p0, p1, k0;
 } segment;
 
-/* Places count along the prefix, then along the segment's own rows. Row i of the segment sees the places
- * first .. last. */
+/* Places count along the prefix, then along the segment's own rows. Row i of the segment sees the
+ * places first .. last. */
 typedef struct sight {
     int64_t first, last;
 } sight;
@@ -232,7 +232,8 @@ static void attend_backward(const attn_job *j, const segment *s, int64_t row, in
     }
 }
 
-/* All that one kv head takes part in: its columns of dk and dv, and of dq those of its query heads. */
+/* All that one kv head takes part in: its columns of dk and dv, and of dq those of its query
+ * heads. */
 static void backward_group(void *arg, int64_t g, double *scratch) {
     const attn_job *const j = arg;
     const int64_t share = j->p->n_heads / j->p->n_kv_heads;

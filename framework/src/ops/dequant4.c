@@ -1,4 +1,5 @@
-/* dequant4.c -- rows of a packed weight as floats: what a backend without packed products multiplies by. */
+/* dequant4.c -- rows of a packed weight as floats: what a backend without packed products
+ * multiplies by. */
 #include "ops/check.h"
 #include "ops/ref.h"
 

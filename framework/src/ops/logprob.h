@@ -1,4 +1,5 @@
-/* logprob.h -- what XENT and TOKEN_LOGPROB share: the statistics of one row of logits, and their checks.
+/* logprob.h -- what XENT and TOKEN_LOGPROB share: the statistics of one row of logits, and their
+ * checks.
  */
 #ifndef OPS_LOGPROB_H
 #define OPS_LOGPROB_H

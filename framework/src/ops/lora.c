@@ -1,5 +1,5 @@
-/* lora.c -- a low-rank adapter added to some columns of a product, with dropout on its input, and its
- * gradients. */
+/* lora.c -- a low-rank adapter added to some columns of a product, with dropout on its input, and
+ * its gradients. */
 #include "base/mem.h"
 #include "ops/check.h"
 #include "ops/emit.h"

@@ -1,5 +1,5 @@
-/* qmatmul.c -- products with a frozen 4-bit weight: forward, and the gradient of the input. The weight itself
- * has none. */
+/* qmatmul.c -- products with a frozen 4-bit weight: forward, and the gradient of the input. The
+ * weight itself has none. */
 #include "base/mem.h"
 #include "ops/check.h"
 #include "ops/emit.h"

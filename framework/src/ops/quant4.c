@@ -1,7 +1,7 @@
 /* quant4.c -- packs and unpacks 4-bit weights with the bits that bitsandbytes gives.
  *
- * Every product, sum and rounding below is in fp32 and in this order because those are the bits of a
- * published checkpoint; a "better" formula makes other codes.
+ * Every product, sum and rounding below is in fp32 and in this order because those are the bits of
+ * a published checkpoint; a "better" formula makes other codes.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "ops/quant4.h"
@@ -14,8 +14,8 @@
 #include <math.h>
 #include <pthread.h>
 
-/* A 4-bit code: its values, and the codes in ascending order of their values. The sign bit of FP4's zero
- * (codes 0 and 8) is part of the order: just above zero lies code 8. */
+/* A 4-bit code: its values, and the codes in ascending order of their values. The sign bit of FP4's
+ * zero (codes 0 and 8) is part of the order: just above zero lies code 8. */
 typedef struct code4 {
     float value[16];
     uint8_t ascending[16];
@@ -86,8 +86,8 @@ static float greatest(const float *w, int64_t n, int64_t *bad) {
 static void encode_block(encode_job *j, int64_t first, int64_t n, float absmax) {
     const float *const w = j->w + first;
     uint8_t *const codes = j->codes + first / 2;
-    /* 1e-38 keeps a block of zeros from 0 / 0. A full block is multiplied by the reciprocal, a short last
-     * one divided. */
+    /* 1e-38 keeps a block of zeros from 0 / 0. A full block is multiplied by the reciprocal, a
+     * short last one divided. */
     const float scale = absmax > 1e-38f ? absmax : 1e-38f, reciprocal = 1.0f / scale;
     const int full = n == j->block;
     for (int64_t i = 0; i < n; i += 2) {
@@ -195,8 +195,8 @@ static uint32_t midpoints_below(const map8 *m, float x) {
     return low;
 }
 
-/* The GPU's binary search ends on an even code and leaves it only for one that is nearer: a tie stays
- * with the even code. */
+/* The GPU's binary search ends on an even code and leaves it only for one that is nearer: a tie
+ * stays with the even code. */
 static uint32_t nearest8(const map8 *m, float x) {
     const uint32_t low = midpoints_below(m, x);
     return low % 2 == 1 && low < 255 && m->middle[low] == x ? low + 1 : low;
@@ -211,8 +211,8 @@ static uint32_t tabled8(const map8 *m, float x) {
 
 enum { LANES = 8, STRANDS = 4, LEVELS = 4 };
 
-/* Add up `rows` rows of `width` (at most LANES * STRANDS) values, column by column, as torch does: sums of
- * 2^power rows, of as many of those sums, and so on for four levels. */
+/* Add up `rows` rows of `width` (at most LANES * STRANDS) values, column by column, as torch does:
+ * sums of 2^power rows, of as many of those sums, and so on for four levels. */
 static void sum_columns(const float *x, int64_t rows, int64_t width, float *sum) {
     float acc[LEVELS][LANES * STRANDS] = {{0}};
     int64_t log2 = 1; /* ceiling, and 1 for few rows */
@@ -237,8 +237,8 @@ static void sum_columns(const float *x, int64_t rows, int64_t width, float *sum)
     }
 }
 
-/* torch.mean of fp32 values on one CPU thread, to the last bit: vectors of eight lanes in four strands, then
- * what is left of whole vectors, then the strands, the tail and the lanes. */
+/* torch.mean of fp32 values on one CPU thread, to the last bit: vectors of eight lanes in four
+ * strands, then what is left of whole vectors, then the strands, the tail and the lanes. */
 static float torch_mean(const float *x, int64_t n) {
     const int64_t lanes = n >= LANES ? LANES : 1, vectors = n / lanes, rows = vectors / STRANDS;
     float strand[LANES * STRANDS], sum = 0;

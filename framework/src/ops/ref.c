@@ -1,7 +1,7 @@
 /* ref.c -- reads and writes tensors of any float dtype as doubles, for the reference kernels.
  *
- * Narrow dtypes are rounded from the double in one step: a double first rounded to odd at fp32 keeps
- * every bit that rounding to nearest at fewer bits can ask for.
+ * Narrow dtypes are rounded from the double in one step: a double first rounded to odd at fp32
+ * keeps every bit that rounding to nearest at fewer bits can ask for.
  */
 #include "ops/ref.h"
 
@@ -19,7 +19,8 @@ static float float_of_bits(uint32_t bits) {
     return f;
 }
 
-/* The fp32 bits of v rounded to odd: of the two neighbours of an inexact v, the one whose last bit is 1. */
+/* The fp32 bits of v rounded to odd: of the two neighbours of an inexact v, the one whose last bit
+ * is 1. */
 static uint32_t bits_rounded_to_odd(double v) {
     const float f = (float)v;
     uint32_t bits;

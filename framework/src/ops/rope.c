@@ -1,4 +1,5 @@
-/* rope.c -- rotary position embedding: pairs of features of each head turned by the row's angles. */
+/* rope.c -- rotary position embedding: pairs of features of each head turned by the row's
+ * angles. */
 #include "ops/check.h"
 #include "ops/ref.h"
 

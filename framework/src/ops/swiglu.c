@@ -1,5 +1,5 @@
-/* swiglu.c -- the gate of the feed-forward layer: up * gate * sigmoid(gate), from one packed gate_up or from
- * two tensors. */
+/* swiglu.c -- the gate of the feed-forward layer: up * gate * sigmoid(gate), from one packed
+ * gate_up or from two tensors. */
 #include "ops/check.h"
 #include "ops/emit.h"
 #include "ops/ref.h"

@@ -1,5 +1,5 @@
-/* token_logprob.c -- log-probabilities of labels straight from hidden states and lm_head: the logits of a
- * batch are never stored whole. */
+/* token_logprob.c -- log-probabilities of labels straight from hidden states and lm_head: the
+ * logits of a batch are never stored whole. */
 #include "base/mem.h"
 #include "ops/check.h"
 #include "ops/emit.h"

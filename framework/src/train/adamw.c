@@ -1,5 +1,5 @@
-/* adamw.c -- the built-in optimizer, torch.optim.AdamW, written as a plugin would be: one op per tensor, and
- * scalars in double on the host. Its keys stand in [optimizer] itself. */
+/* adamw.c -- the built-in optimizer, torch.optim.AdamW, written as a plugin would be: one op per
+ * tensor, and scalars in double on the host. Its keys stand in [optimizer] itself. */
 #include <math.h>
 
 #include "base/error.h"

@@ -1,8 +1,9 @@
-/* adapters.c -- which weights get a LoRA: target_modules against the modules and slices of the model.
+/* adapters.c -- which weights get a LoRA: target_modules against the modules and slices of the
+ * model.
  *
- * A slice target (q_proj inside qkv_proj) has its own A, B, name and dropout mask on its rows; a fused name is
- * one LoRA on the whole weight. A target that matches nothing is an error: training less than was asked for
- * must never be silent.
+ * A slice target (q_proj inside qkv_proj) has its own A, B, name and dropout mask on its rows; a
+ * fused name is one LoRA on the whole weight. A target that matches nothing is an error: training
+ * less than was asked for must never be silent.
  */
 #include <math.h>
 #include <string.h>

@@ -1,8 +1,8 @@
 /* checkpoint.c -- publishing a checkpoint, finding the newest whole one, and taking it up again.
  *
- * A checkpoint holds trainer.safetensors (what is trained and the optimizer's state, exactly as they are),
- * trainer_state.json (the run's place), resolved.ini, and the adapter or model as others read it. Random
- * numbers need no state: they are counted, not drawn.
+ * A checkpoint holds trainer.safetensors (what is trained and the optimizer's state, exactly as
+ * they are), trainer_state.json (the run's place), resolved.ini, and the adapter or model as others
+ * read it. Random numbers need no state: they are counted, not drawn.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "train/checkpoint.h"
@@ -213,7 +213,8 @@ qfw_status checkpoint_find(const run *r, char **folder) {
     return QFW_OK;
 }
 
-/* Keys that may differ between a checkpoint's run and its continuation without changing what is computed. */
+/* Keys that may differ between a checkpoint's run and its continuation without changing what is
+ * computed. */
 static int may_change(const char *section, const char *key) {
     static const char *const free_keys[] = {"run.output_dir", "run.overwrite_output_dir",
         "run.threads", "run.max_memory", "run.resume_from_checkpoint", "trainer.logging_steps",

@@ -212,7 +212,8 @@ void graphs_destroy(graphs *gs) {
     mem_free(gs);
 }
 
-/* The pass for at least n_rows rows. A plan that would not fit the arena gives way to the largest one. */
+/* The pass for at least n_rows rows. A plan that would not fit the arena gives way to the largest
+ * one. */
 static qfw_status find_pass(run *r, uint32_t kind, int64_t n_rows, pass **out) {
     graphs *gs = r->graphs;
     for (size_t i = 0; i < gs->n_passes[kind]; i++) {

@@ -1,4 +1,5 @@
-/* plan_report.c -- itemises what a run takes: weights, adapter, optimizer, one step, and where ops run. */
+/* plan_report.c -- itemises what a run takes: weights, adapter, optimizer, one step, and where ops
+ * run. */
 #include "train/plan_report.h"
 
 #include <string.h>

@@ -1,5 +1,5 @@
-/* profile.c -- sums the executors' rows per op for the table, and lays them out one after another for the
- * trace: the program order of one pass, with each op's mean time. */
+/* profile.c -- sums the executors' rows per op for the table, and lays them out one after another
+ * for the trace: the program order of one pass, with each op's mean time. */
 #include "train/profile.h"
 
 #include <stdlib.h>

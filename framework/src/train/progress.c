@@ -1,4 +1,5 @@
-/* progress.c -- sums between logs, trainer_log.jsonl under TRL's key names, the plain line and the bar. */
+/* progress.c -- sums between logs, trainer_log.jsonl under TRL's key names, the plain line and the
+ * bar. */
 #define _POSIX_C_SOURCE 200809L
 #include "train/progress.h"
 
@@ -31,7 +32,8 @@ void progress_add(progress *p, const pass_result *res, const batch *b) {
     p->num_tokens += (uint64_t)b->pub.n_tokens;
 }
 
-/* What stands before the first line that is past keep_step: a resumed run logs those steps again. */
+/* What stands before the first line that is past keep_step: a resumed run logs those steps
+ * again. */
 static size_t kept_length(const char *text, size_t n, uint64_t keep_step) {
     size_t kept = 0;
     while (kept < n) {

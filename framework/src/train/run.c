@@ -1,4 +1,5 @@
-/* run.c -- one run from the INI to the summary, in the order in which things can go wrong cheaply. */
+/* run.c -- one run from the INI to the summary, in the order in which things can go wrong
+ * cheaply. */
 #define _POSIX_C_SOURCE 200809L
 #include "train/run.h"
 

@@ -1,4 +1,5 @@
-/* schedule.c -- learning rate schedules, in transformers' order of operations: the factors are bit-equal. */
+/* schedule.c -- learning rate schedules, in transformers' order of operations: the factors are
+ * bit-equal. */
 #include <math.h>
 #include <string.h>
 

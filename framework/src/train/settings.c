@@ -1,8 +1,8 @@
 /* settings.c -- the core's own sections of the INI, and the plugins that it names.
  *
- * Section and key names are those of the Hugging Face stack, defaults too unless the help says otherwise.
- * Everything that can be checked without reading data or weights is checked here, in one pass, so that a
- * person sees all problems of an INI in one run.
+ * Section and key names are those of the Hugging Face stack, defaults too unless the help says
+ * otherwise. Everything that can be checked without reading data or weights is checked here, in one
+ * pass, so that a person sees all problems of an INI in one run.
  */
 #include <string.h>
 
@@ -146,7 +146,8 @@ const schema_section core_schema[CORE_SECTIONS] = {
     [SECTION_PLUGINS] = SECTION("plugins", plugins_options),
 };
 
-/* What [section] use says, before the schema is complete: the INI's value or the table's default. */
+/* What [section] use says, before the schema is complete: the INI's value or the table's
+ * default. */
 static const char *use_of(const run *r, uint32_t section) {
     const ini_entry *e = ini_find(r->ini, core_schema[section].section, "use");
     if (e) return e->value;

@@ -1,7 +1,9 @@
-/* step.c -- the training loop: windows of micro-batches, one update each; evaluation, logs and checkpoints.
+/* step.c -- the training loop: windows of micro-batches, one update each; evaluation, logs and
+ * checkpoints.
  *
- * Order inside a step, as in transformers: micro-batches, clipping, update, log, evaluate, save. The rows of an
- * epoch are torch's permutation of seed + epoch, so a resumed run finds its place by counting.
+ * Order inside a step, as in transformers: micro-batches, clipping, update, log, evaluate, save.
+ * The rows of an epoch are torch's permutation of seed + epoch, so a resumed run finds its place by
+ * counting.
  */
 #include <math.h>
 #include <string.h>
@@ -57,7 +59,8 @@ static void window_of(const run *r, uint64_t step, uint64_t *epoch, uint64_t *fi
     *n = micros - *first < r->accumulation ? micros - *first : r->accumulation;
 }
 
-/* The weight of a window: what its losses are divided by, known before its first micro-batch runs. */
+/* The weight of a window: what its losses are divided by, known before its first micro-batch
+ * runs. */
 static qfw_status window_weight(loop *l, uint64_t first, uint64_t n, double *weight) {
     *weight = 0;
     for (uint64_t m = 0; m < n; m++) {
@@ -162,7 +165,8 @@ static qfw_status one_step(loop *l) {
     return QFW_OK;
 }
 
-/* Sum over the whole set, token-weighted: eval_loss does not depend on how the set is cut into batches. */
+/* Sum over the whole set, token-weighted: eval_loss does not depend on how the set is cut into
+ * batches. */
 static qfw_status evaluate(loop *l) {
     run *r = l->r;
     pass_result sum = {0}, res;

@@ -1,7 +1,9 @@
-/* weights.c -- the model's weights: declared from what the model describes, then read (or made) and packed.
+/* weights.c -- the model's weights: declared from what the model describes, then read (or made) and
+ * packed.
  *
- * Reading streams one tensor at a time: floats from the file, packed at once where the INI says 4-bit, written
- * to the device. Missing, misshapen and unknown tensors are all listed before anything is read.
+ * Reading streams one tensor at a time: floats from the file, packed at once where the INI says
+ * 4-bit, written to the device. Missing, misshapen and unknown tensors are all listed before
+ * anything is read.
  */
 #include <string.h>
 
