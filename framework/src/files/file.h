@@ -19,6 +19,22 @@ int dir_exists(const char *path);
 /* mem_free; an absolute name wins; NULL: no memory */
 char *path_join(const char *folder, const char *name);
 
+/* A file while it is written: it lies aside, under <path>.tmp, until file_out_finish. */
+typedef struct file_out file_out;
+qfw_status file_out_open(const char *path, file_out **out); /* E_OUT_CREATE (exit 73) */
+qfw_status file_out_write(file_out *o, const void *data, size_t n);
+/* fsync, rename over `path`, fsync the folder. `o` is gone, also on failure. Whatever fails, `path`
+ * holds all of the old bytes or all of the new ones. */
+qfw_status file_out_finish(file_out *o);
+void file_out_abort(file_out *o); /* NULL is ignored */
+
+/* Open for reading what is, symlinks followed, a regular file; never waits for a FIFO's writer. -1
+ * after err_fail: a missing or unreadable file is E_NOINPUT, another kind of file `type_name`
+ * (E_NOINPUT, E_IDX_TYPE), no descriptors left E_LIMIT. */
+int file_open(const char *path, const char *type_name, uint64_t *size);
+/* Exactly n bytes from byte `at` on; E_IO_SHRUNK where the file ends before. */
+qfw_status file_pread(int fd, const char *path, uint64_t at, void *data, size_t n);
+
 /* SHA-256, as 64 hex digits and a NUL. */
 typedef struct sha256 {
     uint32_t h[8];
