@@ -212,6 +212,7 @@ static int run_command(int argc, char **argv) {
 
 int main(int argc, char **argv) {
     plugin_set_host(host_table());
+    plugin_set_prober("/proc/self/exe");
     if (argc < 2) {
         fputs(usage, stderr);
         return EXIT_USAGE;

@@ -42,8 +42,11 @@ qfw_status plugin_list(uint32_t i, plugin_facts *out);
 /* ELF, note and mode checks alone (the first steps of opening); for `plugin list`, tests and
  * fuzzing. */
 qfw_status plugin_precheck(const char *path, qfw_note *note);
-/* Load `path` in a child of this executable (argv: qfw --probe-plugin PATH), within 5 s, and say
- * how it went; a crash, an exit, a hang or a print is an E_PLUG_PROBE that says which. */
+/* The executable that probes: it is run as EXE --probe-plugin PATH and calls plugin_probe_child.
+ * NULL, as at first: nothing is probed before it is loaded. */
+void plugin_set_prober(const char *exe);
+/* Load `path` in a child, within 5 s, and say how it went; a crash, an exit, a hang or a print is
+ * an E_PLUG_PROBE that says which. */
 qfw_status plugin_probe(const char *path, plugin_facts *out);
 /* The child's side: load, print the verdict line, and return the process's exit code. */
 int plugin_probe_child(const char *path);

@@ -1,0 +1,265 @@
+/* loader.c -- from a name in the INI to an open plugin, with every refusal in words.
+ *
+ * What is checked first costs nothing to check: the file is read before it is loaded, loaded in a child before
+ * it is loaded here, and its descriptor is read before any of its functions runs. Nothing is unloaded again:
+ * a library with threads or exit handlers of its own does not survive that.
+ */
+#define _GNU_SOURCE
+#include "plugin/loader.h"
+
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <fenv.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "plugin/descriptor.h"
+#include "plugin/elf.h"
+#include "plugin/search.h"
+
+enum { MAX_PLUGINS = 64 };
+
+typedef struct open_plugin {
+    plugin pub;
+    dev_t dev;
+    ino_t ino;
+} open_plugin;
+
+static open_plugin plugins[MAX_PLUGINS];
+static uint32_t n_plugins;
+static const qfw_host *host;
+static const char *prober;
+
+void plugin_set_host(const qfw_host *h) { host = h; }
+void plugin_set_prober(const char *exe) { prober = exe; }
+const char *plugin_prober(void) { return prober; }
+
+static const char *const kind_names[] = {NULL, "backend", "model", "trainer", "optimizer"};
+enum { N_KINDS = sizeof kind_names / sizeof kind_names[0] };
+
+uint32_t plugin_kind(const char *word) {
+    for (uint32_t k = 1; k < N_KINDS; k++)
+        if (!strcmp(kind_names[k], word)) return k;
+    return 0;
+}
+
+const char *plugin_kind_name(uint32_t kind) {
+    return kind > 0 && kind < N_KINDS ? kind_names[kind] : "unknown kind";
+}
+
+/* --- looking at a file --- */
+
+/* What of the CPU the file says it needs and this one lacks; NULL: nothing. */
+static const char *missing_cpu(uint64_t needs) {
+#if defined(__x86_64__)
+    if ((needs & QFW_CPU_AVX2) && !__builtin_cpu_supports("avx2")) return "AVX2";
+    if ((needs & QFW_CPU_AVX512) && !__builtin_cpu_supports("avx512f")) return "AVX-512";
+#endif
+    if (needs & ~(uint64_t)(QFW_CPU_AVX2 | QFW_CPU_AVX512)) return "features this qfw cannot test";
+    return NULL;
+}
+
+static qfw_status check_note(const qfw_note *note, const char *path) {
+    if (!note->name_size) {
+        log_line(QFW_LOG_DEBUG, "%s: has no qfw note; it was not built with QFW_PLUGIN", path);
+        return QFW_OK;
+    }
+    if (note->abi_major != QFW_ABI_MAJOR || note->abi_minor != QFW_ABI_MINOR)
+        return err_fail("E_PLUG_ABI", QFW_E_ABI,
+            "%s: built for plugin ABI %u.%u, this qfw speaks %d.%d; hint: rebuild it against this "
+            "qfw's headers",
+            path, note->abi_major, note->abi_minor, QFW_ABI_MAJOR, QFW_ABI_MINOR);
+    const char *lacking = missing_cpu(note->cpu);
+    if (lacking)
+        return err_fail(
+            "E_PLUG_CPU", QFW_E_ABI, "%s: needs %s, which this CPU does not have", path, lacking);
+    return QFW_OK;
+}
+
+static qfw_status open_file(const char *path, int *fd, struct stat *s) {
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (*fd < 0 || fstat(*fd, s)) {
+        if (*fd >= 0) close(*fd);
+        return err_fail("E_PLUG_NOTFOUND", QFW_E_IO, "%s: cannot be read", path);
+    }
+    if (S_ISREG(s->st_mode)) return QFW_OK;
+    close(*fd);
+    return err_fail("E_PLUG_ELF", QFW_E_ABI, "%s: %s, wanted a shared object", path,
+        S_ISDIR(s->st_mode) ? "a folder" : "not a regular file");
+}
+
+/* All checks that need no loading, on the file that `s` describes from then on. */
+static qfw_status precheck(const char *path, qfw_note *note, struct stat *s) {
+    int fd;
+    QFW_TRY(open_file(path, &fd, s));
+    void *map = s->st_size ? mmap(NULL, (size_t)s->st_size, PROT_READ, MAP_PRIVATE, fd, 0) : NULL;
+    qfw_status status = map == MAP_FAILED
+                            ? err_fail("E_PLUG_NOTFOUND", QFW_E_IO, "%s: cannot be mapped", path)
+                            : elf_check(map, (uint64_t)s->st_size, path, note);
+    if (map && map != MAP_FAILED) munmap(map, (size_t)s->st_size);
+    if (status == QFW_OK) status = check_note(note, path);
+    if (status == QFW_OK) status = search_check_owner(fd, path);
+    close(fd);
+    return status;
+}
+
+qfw_status plugin_precheck(const char *path, qfw_note *note) {
+    struct stat s;
+    return precheck(path, note, &s);
+}
+
+/* --- loading --- */
+
+/* dlerror in our words: which plugin, what it misses, what to do. */
+static qfw_status explain_dlerror(const char *path) {
+    const char *why = dlerror();
+    const size_t n = strlen(path);
+    if (!why) why = "no reason given";
+    if (!strncmp(why, path, n) && why[n] == ':') why += n + 2;
+    return err_fail("E_PLUG_LOAD", QFW_E_ABI,
+        "%s: cannot be loaded: %s; hint: `ldd %s` shows what it needs", path, why, path);
+}
+
+/* A plugin of another major has another symbol: say so rather than "no symbol". */
+static qfw_status explain_symbol(void *handle, const char *path) {
+    char symbol[32];
+    for (int major = 0; major < 10; major++) {
+        snprintf(symbol, sizeof symbol, "qfw_plugin_abi%d", major);
+        if (major != QFW_ABI_MAJOR && dlsym(handle, symbol))
+            return err_fail("E_PLUG_ABI", QFW_E_ABI,
+                "%s: built for plugin ABI %d, this qfw speaks %d; hint: rebuild it against this "
+                "qfw's "
+                "headers",
+                path, major, QFW_ABI_MAJOR);
+    }
+    return err_fail("E_PLUG_SYMBOL", QFW_E_ABI,
+        "%s: exports no qfw_plugin_abi%d: a shared object, but no qfw plugin", path, QFW_ABI_MAJOR);
+}
+
+qfw_status loader_load(const char *path, const qfw_plugin_desc **desc) {
+    fenv_t env;
+    fegetenv(&env);
+    void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    fesetenv(&env); /* a constructor may have turned denormals off for this thread */
+    if (!handle) return explain_dlerror(path);
+    char symbol[32];
+    snprintf(symbol, sizeof symbol, "qfw_plugin_abi%d", QFW_ABI_MAJOR);
+    *desc = dlsym(handle, symbol);
+    if (!*desc) return explain_symbol(handle, path);
+    return descriptor_check(*desc, path);
+}
+
+/* A component of the same kind and name in another file would make the INI ambiguous. */
+static qfw_status check_duplicates(const qfw_plugin_desc *desc, const char *path) {
+    for (uint32_t i = 0; i < desc->n_components; i++) {
+        const qfw_component *c = desc->components[i];
+        for (uint32_t p = 0; p < n_plugins; p++) {
+            const qfw_component *other = descriptor_find(plugins[p].pub.desc, c->kind, c->name);
+            if (other)
+                return err_fail("E_PLUG_DUP", QFW_E_ABI,
+                    "%s '%s' is in two files: %s and %s; hint: remove one, or name the file in "
+                    "`use`",
+                    plugin_kind_name(c->kind), c->name, plugins[p].pub.path, path);
+        }
+    }
+    return QFW_OK;
+}
+
+static const plugin *find_open(const struct stat *s) {
+    for (uint32_t i = 0; i < n_plugins; i++)
+        if (plugins[i].dev == s->st_dev && plugins[i].ino == s->st_ino) return &plugins[i].pub;
+    return NULL;
+}
+
+static qfw_status open_new(const char *path, const struct stat *s, const plugin **out) {
+    const qfw_plugin_desc *desc;
+    plugin_facts facts;
+    struct stat now;
+    if (n_plugins == MAX_PLUGINS)
+        return err_fail("E_PLUG_LIMIT", QFW_E_UNSUPPORTED, "%s: %d plugins are open already", path,
+            MAX_PLUGINS);
+    if (prober) QFW_TRY(plugin_probe(path, &facts));
+    QFW_TRY(loader_load(path, &desc));
+    if (stat(path, &now) || now.st_dev != s->st_dev || now.st_ino != s->st_ino)
+        return err_fail("E_PLUG_PERM", QFW_E_ABI,
+            "%s: the file was replaced between its check and its loading", path);
+    QFW_TRY(check_duplicates(desc, path));
+    open_plugin *p = &plugins[n_plugins];
+    *p = (open_plugin){{mem_strdup(path), desc}, s->st_dev, s->st_ino};
+    if (!p->pub.path) return QFW_E_NOMEM;
+    if (desc->plugin_open) {
+        fenv_t env;
+        fegetenv(&env);
+        const qfw_status status = desc->plugin_open(host);
+        fesetenv(&env);
+        if (status != QFW_OK) {
+            err_prefix("plugin %s", desc->name);
+            mem_free((void *)p->pub.path);
+            return status;
+        }
+    }
+    n_plugins++;
+    *out = &p->pub;
+    return QFW_OK;
+}
+
+static qfw_status open_path(const char *path, const plugin **out) {
+    qfw_note note;
+    struct stat s;
+    char *real = realpath(path, NULL);
+    if (!real) return err_fail("E_PLUG_NOTFOUND", QFW_E_IO, "%s: there is no such file", path);
+    qfw_status status = precheck(real, &note, &s);
+    if (status == QFW_OK) {
+        *out = find_open(&s);
+        if (!*out) status = open_new(real, &s, out);
+    }
+    free(real);
+    return status;
+}
+
+/* Everything a search went through, for the message that it was in vain. */
+static qfw_status not_found(const char *kind, const char *use) {
+    char list[400] = "";
+    const char *folder;
+    for (uint32_t i = 0; (folder = search_folder(i)) != NULL; i++) {
+        const size_t at = strlen(list);
+        snprintf(list + at, sizeof list - at, "%s%s", i ? ", " : "", folder);
+    }
+    return err_fail("E_PLUG_NOTFOUND", QFW_E_UNSUPPORTED,
+        "%s '%s': no libqfw_%s_%s.so in %s; hint: `qfw plugin list` shows what there is, "
+        "--plugin-dir "
+        "adds a folder",
+        kind, use, kind, use, *list ? list : "any folder");
+}
+
+/* What a file does contain, when it is not what was asked for. */
+static qfw_status wrong_kind(const plugin *p, const char *kind, const char *name) {
+    const qfw_component *c = p->desc->n_components ? p->desc->components[0] : NULL;
+    return err_fail("E_PLUG_KIND", QFW_E_ABI, "%s: has %s '%s', wanted %s%s%s%s", p->path,
+        c ? plugin_kind_name(c->kind) : "nothing", c ? c->name : "", kind, *name ? " '" : "", name,
+        *name ? "'" : "");
+}
+
+qfw_status plugin_open(
+    const char *kind, const char *use, const plugin **out, const qfw_component **component) {
+    const int is_path = strchr(use, '/') != NULL;
+    *out = NULL;
+    *component = NULL;
+    char *path = is_path ? mem_strdup(use) : search_file(kind, use);
+    if (!path) return is_path ? QFW_E_NOMEM : not_found(kind, use);
+    qfw_status status = open_path(path, out);
+    mem_free(path);
+    if (status != QFW_OK) return status;
+    *component = descriptor_find((*out)->desc, plugin_kind(kind), is_path ? NULL : use);
+    if (*component) return QFW_OK;
+    status = wrong_kind(*out, kind, is_path ? "" : use);
+    *out = NULL;
+    return status;
+}
