@@ -181,15 +181,19 @@ static void print_summary(const run *r, const progress *p, FILE *out) {
     fprintf(out, "  settings   %s/resolved.ini, manifest.json\n", folder);
 }
 
+qfw_status run_load(run *r) {
+    QFW_TRY(store_alloc(r->store));
+    QFW_TRY(weights_load(r));
+    QFW_TRY(adapters_init(r));
+    return graphs_alloc(r);
+}
+
 static qfw_status train(run *r, FILE *out) {
     const char *folder = text_of(r, SECTION_RUN, "output_dir");
     progress p = {0};
     QFW_TRY(claim_output(r));
     QFW_TRY(dir_make(folder));
-    QFW_TRY(store_alloc(r->store));
-    QFW_TRY(weights_load(r));
-    QFW_TRY(adapters_init(r));
-    QFW_TRY(graphs_alloc(r));
+    QFW_TRY(run_load(r));
     QFW_TRY(outputs_resolved(r, folder));
     QFW_TRY(train_loop(r, &p));
     QFW_TRY(outputs_weights(r, folder));
@@ -199,7 +203,8 @@ static qfw_status train(run *r, FILE *out) {
     return QFW_OK;
 }
 
-static void close_run(run *r) {
+void run_close(run *r) {
+    if (!r) return;
     graphs_destroy(r->graphs);
     store_destroy(r->store);
     for (uint32_t i = 0; i < r->n_loras; i++) mem_free((void *)r->loras[i].module);
@@ -216,11 +221,12 @@ static void close_run(run *r) {
     json_destroy(r->model_config);
     option_free(r->sections, MAX_SECTIONS);
     ini_destroy(r->ini);
+    mem_free(r);
     parallel_stop();
 }
 
-qfw_status run_main(const run_flags *flags, FILE *out) {
-    run *r = mem_alloc(1, sizeof *r);
+qfw_status run_open(const run_flags *flags, FILE *out, run **opened) {
+    run *r = *opened = mem_alloc(1, sizeof *r);
     if (!r) return QFW_E_NOMEM;
     r->flags = *flags;
     r->host = host_table();
@@ -229,8 +235,16 @@ qfw_status run_main(const run_flags *flags, FILE *out) {
     plugin_set_host(r->host);
     qfw_status status = settings_read(r);
     if (status == QFW_OK) status = prepare(r, out);
-    if (status == QFW_OK && !flags->plan_only && !flags->dry_run) status = train(r, out);
-    close_run(r);
-    mem_free(r);
+    if (status == QFW_OK) return status;
+    run_close(r);
+    *opened = NULL;
+    return status;
+}
+
+qfw_status run_main(const run_flags *flags, FILE *out) {
+    run *r = NULL;
+    QFW_TRY(run_open(flags, out, &r));
+    const qfw_status status = flags->plan_only || flags->dry_run ? QFW_OK : train(r, out);
+    run_close(r);
     return status;
 }

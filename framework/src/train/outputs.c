@@ -1,0 +1,170 @@
+/* outputs.c -- what a run leaves behind, so that others can load it and anybody can tell where it came from. */
+#define _POSIX_C_SOURCE 200809L
+#include "train/outputs.h"
+
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+#include "export/full.h"
+#include "export/peft.h"
+#include "files/file.h"
+#include "files/json.h"
+#include "plugin/loader.h"
+
+static const char checkpoint_manifest[] = "MANIFEST.json";
+
+static qfw_status write_json(const char *folder, const char *name, json_out *o) {
+    size_t n = 0;
+    const char *text = json_out_text(o, &n);
+    char *path = text ? path_join(folder, name) : NULL;
+    const qfw_status status = path ? file_write(path, text, n) : QFW_E_NOMEM;
+    mem_free(path);
+    json_out_destroy(o);
+    return status;
+}
+
+qfw_status outputs_resolved(const run *r, const char *folder) {
+    char *text = option_resolved(r->sections, MAX_SECTIONS);
+    char *path = text ? path_join(folder, "resolved.ini") : NULL;
+    const qfw_status status = path ? file_write(path, text, strlen(text)) : QFW_E_NOMEM;
+    mem_free(path);
+    mem_free(text);
+    return status;
+}
+
+/* --- the run's manifest: what went in --- */
+
+static void say_file(json_out *o, const char *key, const char *path) {
+    char hex[65];
+    struct stat s;
+    if (stat(path, &s) || file_sha256(path, hex) != QFW_OK) {
+        err_clear();
+        return;
+    }
+    json_open(o, key, '{');
+    json_str(o, "path", path);
+    json_int(o, "bytes", (int64_t)s.st_size);
+    json_str(o, "sha256", hex);
+    json_close(o);
+}
+
+static void say_data(const run *r, json_out *o) {
+    static const char *const notes[] = {"source", "generator", "licence", "notes"};
+    const qfw_cfg *d = run_cfg(r, SECTION_DATA);
+    json_open(o, "data", '{');
+    say_file(o, "train", cfg_text(d, "train"));
+    if (r->eval) say_file(o, "eval", cfg_text(d, "eval"));
+    for (size_t i = 0; i < sizeof notes / sizeof notes[0]; i++)
+        json_str(o, notes[i], cfg_text(d, notes[i]));
+    json_close(o);
+}
+
+/* The files of the model folder that decide what was trained; weights by size and date alone would not do. */
+static void say_model(const run *r, json_out *o) {
+    static const char *const files[] = {"config.json", "tokenizer.json", "tokenizer_config.json",
+        "model.safetensors", "model.safetensors.index.json"};
+    const char *folder = cfg_text(run_cfg(r, SECTION_MODEL), "path");
+    json_open(o, "base_model", '{');
+    json_str(o, "path", folder);
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        char *path = path_join(folder, files[i]);
+        if (path && file_exists(path)) say_file(o, files[i], path);
+        mem_free(path);
+    }
+    json_close(o);
+}
+
+static void say_plugin(json_out *o, const qfw_component *c) {
+    json_open(o, NULL, '{');
+    json_str(o, "kind", plugin_kind_name(c->kind));
+    json_str(o, "name", c->name);
+    json_close(o);
+}
+
+qfw_status outputs_manifest(run *r, const char *folder, const progress *p) {
+    json_out *o = json_out_create(2);
+    json_open(o, NULL, '{');
+    json_str(o, "qfw", r->host->version);
+    json_str(o, "device", r->dev.info.name);
+    json_int(o, "seed", (int64_t)r->seed);
+    json_int(o, "steps", (int64_t)p->step);
+    json_int(o, "num_tokens", (int64_t)p->num_tokens);
+    say_data(r, o);
+    say_model(r, o);
+    json_open(o, "plugins", '[');
+    say_plugin(o, r->backend);
+    say_plugin(o, r->model_component);
+    say_plugin(o, r->trainer_component);
+    say_plugin(o, r->optimizer_component);
+    json_close(o);
+    json_close(o);
+    return write_json(folder, "manifest.json", o);
+}
+
+/* --- a checkpoint's manifest: what is in it --- */
+
+qfw_status manifest_write_all(const char *folder) {
+    qfw_status status = QFW_OK;
+    DIR *dir = opendir(folder);
+    if (!dir) return err_fail("E_IO_READ", QFW_E_IO, "%s: cannot be listed", folder);
+    json_out *o = json_out_create(2);
+    json_open(o, NULL, '{');
+    json_int(o, "version", 1);
+    json_open(o, "files", '[');
+    for (struct dirent *d; status == QFW_OK && (d = readdir(dir)) != NULL;) {
+        char hex[65];
+        struct stat s;
+        if (d->d_name[0] == '.') continue;
+        char *path = path_join(folder, d->d_name);
+        status = path ? file_sha256(path, hex) : QFW_E_NOMEM;
+        if (status == QFW_OK && !stat(path, &s)) {
+            json_open(o, NULL, '{');
+            json_str(o, "name", d->d_name);
+            json_int(o, "bytes", (int64_t)s.st_size);
+            json_str(o, "sha256", hex);
+            json_close(o);
+        }
+        mem_free(path);
+    }
+    closedir(dir);
+    json_close(o);
+    json_close(o);
+    if (status == QFW_OK) return write_json(folder, checkpoint_manifest, o);
+    json_out_destroy(o);
+    return status;
+}
+
+static qfw_status verify_file(const char *folder, const qfw_doc *d, uint64_t i) {
+    char ptr[64], hex[65];
+    const char *name = NULL, *wanted = NULL;
+    snprintf(ptr, sizeof ptr, "/files/%llu/name", (unsigned long long)i);
+    QFW_TRY(json_doc_api.str(d, ptr, &name));
+    if (strchr(name, '/') || !strcmp(name, ".."))
+        return json_doc_api.fail(d, ptr, QFW_E_DATA, "E_CKPT_PATH: wanted a plain file name");
+    snprintf(ptr, sizeof ptr, "/files/%llu/sha256", (unsigned long long)i);
+    QFW_TRY(json_doc_api.str(d, ptr, &wanted));
+    char *path = path_join(folder, name);
+    qfw_status status = path ? file_sha256(path, hex) : QFW_E_NOMEM;
+    if (status == QFW_OK && strcmp(hex, wanted))
+        status = err_fail("E_CKPT_HASH", QFW_E_DATA, "%s: sha256 %.12s..., %s says %.12s...: damaged",
+            path, hex, checkpoint_manifest, wanted);
+    mem_free(path);
+    return status;
+}
+
+qfw_status manifest_verify(const char *folder) {
+    qfw_doc *d = NULL;
+    char *path = path_join(folder, checkpoint_manifest);
+    qfw_status status = path ? json_read(path, 1 << 20, NULL, &d) : QFW_E_NOMEM;
+    mem_free(path);
+    if (status != QFW_OK) return status;
+    const uint64_t n = json_doc_api.count(d, "/files");
+    if (!n) status = json_doc_api.fail(d, "/files", QFW_E_DATA, "E_CKPT_MANIFEST: lists no file");
+    for (uint64_t i = 0; status == QFW_OK && i < n; i++) status = verify_file(folder, d, i);
+    json_destroy(d);
+    return status;
+}
