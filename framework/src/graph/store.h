@@ -27,6 +27,7 @@ typedef struct store_entry {
     uint32_t sealed; /* 1 after store_seal: store_read fails from then on */
     uint64_t bytes;  /* of the entry with its scales, as the plan counts it */
     void *host_copy; /* kept for reference kernels where the device has no host_ptr, else NULL */
+    uint32_t host_fresh; /* 1: host_copy holds what the device holds */
 } store_entry;
 
 typedef struct store store;
@@ -48,10 +49,22 @@ qfw_status store_alloc(store *s);
 qfw_status store_write(store *s, store_entry *e, const void *data);
 qfw_status store_write_packed(store *s, store_entry *e, const uint8_t *codes, const void *absmax,
     const float *nested, float offset);
-/* Rows row0 .. row0+rows-1 of an F32 entry, or of a packed one where that is whole bytes and
- * blocks. */
+/* Rows row0 .. row0+rows-1 of a plain entry; or of a packed one where that is whole bytes and
+ * blocks: their codes, then their absmax (nested scales stay as they are). */
 qfw_status store_write_rows(store *s, store_entry *e, int64_t row0, int64_t rows, const void *data);
-qfw_status store_read(store *s, const store_entry *e, void *data);
+qfw_status store_read(const store *s, const store_entry *e, void *data);
 qfw_status store_zero(store *s, store_entry *e);
+
+/* A packed FROZEN entry that is complete and that only the backend's own ops read is the backend's
+ * from now on (mem_seal); nothing happens where the backend has no mem_seal or it is sealed. */
+qfw_status store_seal(store *s, store_entry *e);
+
+/* --- for executors on devices without host_ptr --- */
+
+qfw_status store_host_alloc(const device *dev, store_entry *e); /* host_copy, once */
+/* Bring host_copy up to date. *moved grows by the bytes read. */
+qfw_status store_host_refresh(const device *dev, store_entry *e, uint64_t *moved);
+/* The entry as a tensor over host_copy; `quant` is filled for a packed one and pointed to. */
+qfw_tensor store_host_tensor(const store_entry *e, qfw_quant *quant);
 
 #endif
