@@ -25,8 +25,8 @@ static int keeps_all(const run *r) {
     return !strcmp(word, "none") || !strcmp(word, "false");
 }
 
-static qfw_status open_graph(run *r, pass *p, uint32_t training) {
-    p->env = (graph_env){.host = r->host,
+graph_env graphs_env(const run *r, uint32_t training) {
+    return (graph_env){.host = r->host,
         .store = r->store,
         .param = find_weight,
         .arg = r,
@@ -34,6 +34,10 @@ static qfw_status open_graph(run *r, pass *p, uint32_t training) {
         .n_loras = r->n_loras,
         .training = training,
         .seed = r->seed};
+}
+
+static qfw_status open_graph(const run *r, pass *p, uint32_t training) {
+    p->env = graphs_env(r, training);
     return graph_create(&p->env, &p->g);
 }
 

@@ -34,6 +34,8 @@ struct graphs {
     int profile;
 };
 
+/* What names mean in a graph of this run. */
+graph_env graphs_env(const run *r, uint32_t training);
 /* Build and plan the largest training and evaluation pass, the norm and the update. Nothing is
  * allocated on the device. */
 qfw_status graphs_plan(run *r);

@@ -1,0 +1,38 @@
+/* lab.h -- a folder of its own for one test: a model made by formula, an INI, and a run opened on them. */
+#ifndef SUPPORT_LAB_H
+#define SUPPORT_LAB_H
+
+#include "files/json.h"
+#include "files/safetensors.h"
+#include "synth.h"
+#include "train/graphs.h"
+
+enum { LAB_RULES = 16 };
+
+typedef struct lab {
+    char folder[256]; /* removed by lab_close */
+    qfw_doc *fixture; /* the topic's JSON; NULL without one */
+    synth_rule rules[LAB_RULES];
+    run *r;
+} lab;
+
+/* A fresh folder. `fixture` is a path below tests/golden ("logits/logits.json"), or NULL. */
+lab *lab_open(const char *fixture);
+void lab_close(lab *l);
+const char *lab_golden(const char *path, char buf[512]); /* "<source>/tests/golden/<path>" */
+void lab_write(const lab *l, const char *name, const char *text);
+void lab_copy(const lab *l, const char *from, const char *name);
+/* model/ with this config.json and a tokenizer of two tokens. */
+void lab_model(const lab *l, const char *config);
+/* Write run.ini: the lines given, after [run] output_dir and [model] path; open the run (its prints go nowhere),
+ * write the model's weights by formula, and load it. Fails the test on any error. */
+void lab_run(lab *l, const char *settings);
+/* The same, but with adapters set by formula under PEFT's names: A, and B or zeros. */
+void lab_adapters(lab *l, int zero_b);
+double lab_number(const lab *l, const char *ptr);
+/* Fails with the thread's error text unless status is QFW_OK. */
+void lab_ok(qfw_status status);
+/* max |a - b| / max |b| */
+double lab_relative(const float *a, const float *b, int64_t n);
+
+#endif
