@@ -73,20 +73,20 @@ static qfw_status write_place(const run *r, const progress *p, const char *folde
     size_t n = 0;
     json_out *o = json_out_create(2);
     json_open(o, NULL, '{');
-    json_real(o, "epoch", p->epoch);
+    json_float(o, "epoch", p->epoch);
     json_int(o, "global_step", (int64_t)p->step);
     json_int(o, "max_steps", (int64_t)r->max_steps);
     json_int(o, "num_input_tokens_seen", (int64_t)p->num_tokens);
-    json_real(o, "total_loss", p->total_loss);
-    json_real(o, "first_loss", p->first_loss);
-    json_real(o, "last_loss", p->last_loss);
-    json_real(o, "logged_loss_sum", p->loss_sum);
+    json_float(o, "total_loss", p->total_loss);
+    json_float(o, "first_loss", p->first_loss);
+    json_float(o, "last_loss", p->last_loss);
+    json_float(o, "logged_loss_sum", p->loss_sum);
     json_int(o, "logged_loss_steps", (int64_t)p->loss_steps);
     json_open(o, "logged_metrics", '{');
     for (uint32_t i = 0; i < MAX_METRICS && (name = graphs_metric(r, i)) != NULL; i++) {
         json_open(o, name, '[');
-        json_real(o, NULL, p->value[i]);
-        json_real(o, NULL, p->weight[i]);
+        json_float(o, NULL, p->value[i]);
+        json_float(o, NULL, p->weight[i]);
         json_close(o);
     }
     json_close(o);

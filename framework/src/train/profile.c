@@ -43,8 +43,8 @@ static void add_event(collector *c, const exec_profile_row *row) {
     json_str(c->trace, "name", row->op);
     json_str(c->trace, "cat", phase_names[row->phase & 3]);
     json_str(c->trace, "ph", "X");
-    json_real(c->trace, "ts", c->at_us);
-    json_real(c->trace, "dur", us);
+    json_float(c->trace, "ts", c->at_us);
+    json_float(c->trace, "dur", us);
     json_int(c->trace, "pid", 1);
     json_int(c->trace, "tid", c->lane);
     json_open(c->trace, "args", '{');

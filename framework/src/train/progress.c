@@ -105,13 +105,13 @@ qfw_status trainer_log_step(trainer_log *l, run *r, progress *p) {
     const double loss = p->loss_steps ? p->loss_sum / (double)p->loss_steps : 0;
     json_out *o = json_out_create(0);
     json_open(o, NULL, '{');
-    json_real(o, "loss", loss);
-    json_real(o, "grad_norm", p->grad_norm);
-    json_real(o, "learning_rate", p->lr);
+    json_float(o, "loss", loss);
+    json_float(o, "grad_norm", p->grad_norm);
+    json_float(o, "learning_rate", p->lr);
     for (uint32_t i = 0; (name = graphs_metric(r, i)) && i < MAX_METRICS; i++)
-        json_real(o, name, mean(p, i));
+        json_float(o, name, mean(p, i));
     json_int(o, "num_tokens", (int64_t)p->num_tokens);
-    json_real(o, "epoch", p->epoch);
+    json_float(o, "epoch", p->epoch);
     json_int(o, "step", (int64_t)p->step);
     json_close(o);
     const uint64_t now = clock_ns(), steps = p->step - p->started_step;
@@ -136,14 +136,14 @@ qfw_status trainer_log_eval(trainer_log *l, run *r, const progress *p, const pas
     const char *name;
     json_out *o = json_out_create(0);
     json_open(o, NULL, '{');
-    json_real(o, "eval_loss", loss);
+    json_float(o, "eval_loss", loss);
     for (uint32_t i = 0; i < sum->n_metrics && (name = graphs_metric(r, i)) != NULL; i++) {
         snprintf(key, sizeof key, "eval_%s", name);
-        json_real(o, key, sum->weight[i] > 0 ? sum->value[i] / sum->weight[i] : 0);
+        json_float(o, key, sum->weight[i] > 0 ? sum->value[i] / sum->weight[i] : 0);
     }
-    json_real(o, "eval_runtime", seconds);
-    json_real(o, "eval_samples_per_second", (double)dataset_count(r->eval) / seconds);
-    json_real(o, "epoch", p->epoch);
+    json_float(o, "eval_runtime", seconds);
+    json_float(o, "eval_samples_per_second", (double)dataset_count(r->eval) / seconds);
+    json_float(o, "epoch", p->epoch);
     json_int(o, "step", (int64_t)p->step);
     json_close(o);
     log_line(QFW_LOG_INFO, "eval at step %llu | eval_loss %.4f | %.1f s",
@@ -155,11 +155,11 @@ qfw_status trainer_log_end(trainer_log *l, const progress *p, double seconds, ui
     const double steps = (double)(p->step - p->started_step);
     json_out *o = json_out_create(0);
     json_open(o, NULL, '{');
-    json_real(o, "train_runtime", seconds);
-    json_real(o, "train_samples_per_second", (double)rows / seconds);
-    json_real(o, "train_steps_per_second", steps / seconds);
-    json_real(o, "train_loss", p->step ? p->total_loss / (double)p->step : 0);
-    json_real(o, "epoch", p->epoch);
+    json_float(o, "train_runtime", seconds);
+    json_float(o, "train_samples_per_second", (double)rows / seconds);
+    json_float(o, "train_steps_per_second", steps / seconds);
+    json_float(o, "train_loss", p->step ? p->total_loss / (double)p->step : 0);
+    json_float(o, "epoch", p->epoch);
     json_int(o, "step", (int64_t)p->step);
     json_close(o);
     return write_line(l, o);
