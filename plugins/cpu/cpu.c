@@ -81,10 +81,11 @@ static qfw_status cpu_create(const qfw_host *h, const qfw_cfg *cfg, uint32_t i, 
     (void)cfg;
     *out = NULL;
     if (i) return qfw_fail(h, QFW_E_DEVICE, "cpu: there is no device %u, only device 0", i);
+    openblas_set_num_threads(1);
+    QFW_TRY(cpu_probe_sgemm(h));
     qfw_inst *be = (qfw_inst *)h->heap_alloc(h, sizeof *be, 16);
     if (!be) return qfw_fail(h, QFW_E_NOMEM, "cpu: no memory");
     *be = (qfw_inst){h, h->n_workers(h)};
-    openblas_set_num_threads(1);
     *out = be;
     return QFW_OK;
 }

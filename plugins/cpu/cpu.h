@@ -57,8 +57,10 @@ typedef struct cpu_matmul {
 } cpu_matmul;
 void cpu_gemm(const cpu_call *c, const cpu_matmul *p, char *workspace);
 uint64_t cpu_gemm_workspace(const qfw_inst *be, int trans_a, int64_t m, int64_t k);
-/* One sgemm on this thread. */
+/* One product on this thread. */
 void cpu_sgemm(const cpu_matmul *p);
+/* Once, before the first product: how many rows OpenBLAS treats alike. */
+qfw_status cpu_probe_sgemm(const qfw_host *h);
 
 /* --- dropout.c --- */
 

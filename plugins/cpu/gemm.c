@@ -11,12 +11,66 @@
 
 #include "cpu.h"
 
-void cpu_sgemm(const cpu_matmul *p) {
-    if (!p->m || !p->n) return;
+/* Rows of op(a) = a that one OpenBLAS call gets, so that all are treated alike. */
+static int64_t rows_a_call = PANEL_ROWS;
+
+static void call_sgemm(const cpu_matmul *p) {
     cblas_sgemm(CblasRowMajor, p->trans_a ? CblasTrans : CblasNoTrans,
         p->trans_b ? CblasTrans : CblasNoTrans, (blasint)p->m, (blasint)p->n, (blasint)p->k,
         p->alpha, p->a, (blasint)p->lda, p->b, (blasint)p->ldb, p->accumulate ? 1.0f : 0.0f, p->y,
         (blasint)p->ldy);
+}
+
+void cpu_sgemm(const cpu_matmul *p) {
+    cpu_matmul q = *p;
+    if (!p->m || !p->n) return;
+    if (p->trans_a || p->m <= rows_a_call) {
+        call_sgemm(p);
+        return;
+    }
+    for (int64_t row = 0; row < p->m; row += rows_a_call) {
+        q.m = cpu_min(rows_a_call, p->m - row);
+        q.a = p->a + row * p->lda;
+        q.y = p->y + row * p->ldy;
+        call_sgemm(&q);
+    }
+}
+
+/* Whether PANEL_ROWS equal rows against b[n,k] give PANEL_ROWS equal results. */
+static int rows_are_equal(float *a, float *b, float *y, int64_t n, int64_t k, int trans_b) {
+    uint32_t word = 1;
+    for (int64_t i = 0; i < k; i++)
+        a[i] = (float)((word = word * 1664525u + 1013904223u) >> 8) - 8e6f;
+    for (int64_t i = 0; i < n * k; i++)
+        b[i] = (float)((word = word * 1664525u + 1013904223u) >> 8) - 8e6f;
+    for (int64_t r = 1; r < PANEL_ROWS; r++) memcpy(a + r * k, a, (size_t)k * sizeof *a);
+    call_sgemm(&(cpu_matmul){.trans_b = trans_b,
+        .m = PANEL_ROWS,
+        .n = n,
+        .k = k,
+        .lda = k,
+        .ldb = trans_b ? k : n,
+        .ldy = n,
+        .alpha = 1,
+        .a = a,
+        .b = b,
+        .y = y});
+    for (int64_t r = 1; r < PANEL_ROWS; r++)
+        if (memcmp(y, y + r * n, (size_t)n * sizeof *y)) return 0;
+    return 1;
+}
+
+qfw_status cpu_probe_sgemm(const qfw_host *h) {
+    enum { COLS = 128, DEPTH = 192, SAFE_ROWS = 8 };
+    float *a = (float *)h->heap_alloc(
+        h, sizeof(float) * (PANEL_ROWS * DEPTH + COLS * DEPTH + PANEL_ROWS * COLS), 64);
+    if (!a) return qfw_fail(h, QFW_E_NOMEM, "cpu: no memory");
+    float *b = a + PANEL_ROWS * DEPTH, *y = b + COLS * DEPTH;
+    const int equal =
+        rows_are_equal(a, b, y, COLS, DEPTH, 1) && rows_are_equal(a, b, y, 100, 96, 0);
+    rows_a_call = equal ? PANEL_ROWS : SAFE_ROWS;
+    h->heap_free(h, a);
+    return QFW_OK;
 }
 
 typedef struct gemm_job {
