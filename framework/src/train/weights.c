@@ -1,8 +1,8 @@
 /* weights.c -- the model's weights: declared from what the model describes, then read (or made) and
  * packed.
  *
- * Reading streams one tensor at a time: floats from the file, packed at once where the INI says
- * 4-bit, written to the device. Missing, misshapen and unknown tensors are all listed before
+ * Reading streams slabs of rows: floats from the file, packed at once where the INI says 4-bit,
+ * written to the device. Missing, misshapen and unknown tensors are all listed before
  * anything is read.
  */
 #include <string.h>
@@ -17,12 +17,6 @@
 #include "train/run.h"
 
 enum { QUANT_BLOCK = 64, NESTED_BLOCK = 256 };
-
-static int64_t weight_count(const qfw_param_desc *d) {
-    int64_t n = 1;
-    for (uint32_t i = 0; i < d->rank; i++) n *= d->dim[i];
-    return n;
-}
 
 qfw_status weights_describe(run *r) {
     size_t cap = 0;
@@ -73,68 +67,36 @@ qfw_status weights_declare(run *r) {
     return QFW_OK;
 }
 
-/* Pack `w` and write it to the entry. */
-static qfw_status write_packed(run *r, const model_weight *wt, const float *w) {
-    store_entry *e = wt->entry;
-    const int64_t n = weight_count(&wt->desc), blocks = quant4_blocks(n, QUANT_BLOCK);
-    const int64_t nests = (blocks + NESTED_BLOCK - 1) / NESTED_BLOCK;
-    const uint32_t rule = !strcmp(cfg_text(run_cfg(r, SECTION_MODEL), "nested_codes"), "cpu_table")
-                              ? QUANT8_CPU_TABLE
-                              : QUANT8_NEAREST;
-    uint8_t *codes = mem_alloc(quant4_code_bytes(n), 1);
-    float *absmax = mem_alloc((size_t)blocks, sizeof *absmax);
-    uint8_t *nested_codes = mem_alloc((size_t)blocks, 1);
-    float *nested = mem_alloc((size_t)nests, sizeof *nested);
-    qfw_status status = codes && absmax && nested_codes && nested ? QFW_OK : QFW_E_NOMEM;
-    if (status == QFW_OK) {
-        status = quant4_encode(e->t.dtype, w, n, QUANT_BLOCK, codes, absmax);
-        if (status != QFW_OK) err_prefix("%s", wt->desc.name);
-    }
-    if (status == QFW_OK && !e->quant.nested_block)
-        status = store_write_packed(r->store, e, codes, absmax, NULL, 0);
-    if (status == QFW_OK && e->quant.nested_block) {
-        float offset = 0;
-        status = quant8_nest(absmax, blocks, rule, nested_codes, nested, &offset);
-        if (status == QFW_OK)
-            status = store_write_packed(r->store, e, codes, nested_codes, nested, offset);
-    }
-    mem_free(codes);
-    mem_free(absmax);
-    mem_free(nested_codes);
-    mem_free(nested);
-    return status;
-}
-
-static qfw_status write_weight(run *r, const model_weight *w, const float *data) {
-    if (w->entry->t.dtype == QFW_F32) return store_write(r->store, w->entry, data);
-    return write_packed(r, w, data);
-}
-
-typedef struct fresh { /* one weight being drawn in parallel */
-    const qfw_param_desc *desc;
-    uint64_t seed;
-    int64_t n;
-    float *out;
-} fresh;
-enum { FRESH_PER_ITEM = 4096 };
+/* A weight on its way to the device, a slab of rows at a time: the floats of one tensor never lie in memory whole. */
+typedef struct slab {
+    const run *r;
+    const model_weight *w;
+    st_file *file; /* NULL: fresh values */
+    float *data;   /* rows x cols of the slab */
+    int64_t row0, rows, cols;
+} slab;
+enum { SLAB_VALUES = 1 << 22, FRESH_PER_ITEM = 4096 };
 
 static void draw_fresh(void *arg, uint32_t item, uint32_t worker) {
-    const fresh *f = arg;
-    const int64_t first = (int64_t)item * FRESH_PER_ITEM;
-    const int64_t past = first + FRESH_PER_ITEM < f->n ? first + FRESH_PER_ITEM : f->n;
+    const slab *s = arg;
+    const qfw_param_desc *d = &s->w->desc;
+    const int64_t n = s->rows * s->cols, first = (int64_t)item * FRESH_PER_ITEM;
+    const int64_t past = first + FRESH_PER_ITEM < n ? first + FRESH_PER_ITEM : n;
     (void)worker;
     for (int64_t i = first; i < past; i++)
-        f->out[i] = (float)f->desc->init_std * rng_normal(f->seed, f->desc->name, (uint64_t)i);
+        s->data[i] =
+            (float)d->init_std * rng_normal(s->r->seed, d->name, (uint64_t)(s->row0 * s->cols + i));
 }
 
 /* Fresh values, drawn by the weight's name, so that nothing depends on the order of weights. */
-static void make_fresh(const run *r, const qfw_param_desc *d, float *out) {
-    fresh f = {d, r->seed, weight_count(d), out};
-    if (d->init == QFW_INIT_NORMAL) {
-        parallel_for((uint32_t)((f.n + FRESH_PER_ITEM - 1) / FRESH_PER_ITEM), draw_fresh, &f);
+static void make_fresh(slab *s) {
+    const int64_t n = s->rows * s->cols;
+    const uint32_t init = s->w->desc.init;
+    if (init == QFW_INIT_NORMAL) {
+        parallel_for((uint32_t)((n + FRESH_PER_ITEM - 1) / FRESH_PER_ITEM), draw_fresh, s);
         return;
     }
-    for (int64_t i = 0; i < f.n; i++) out[i] = d->init == QFW_INIT_ONES ? 1.0f : 0.0f;
+    for (int64_t i = 0; i < n; i++) s->data[i] = init == QFW_INIT_ONES ? 1.0f : 0.0f;
 }
 
 /* Whether the file holds every source of this layout. */
@@ -199,39 +161,114 @@ static qfw_status check_files(const run *r, const st_file *f) {
     return err_status();
 }
 
-static qfw_status read_weight(st_file *f, const qfw_param_desc *d, float *out) {
-    const uint32_t layout = layout_of(f, d);
-    const int64_t cols = d->rank > 1 ? d->dim[1] : 1;
-    for (uint32_t s = 0; s < d->n_sources; s++) {
-        const qfw_source *src = &d->sources[s];
-        if (src->layout != layout) continue;
-        QFW_TRY(st_read_f32(f, st_find(f, src->tensor), 0, src->rows, out + src->row0 * cols));
+/* The slab's rows out of the tensors that hold them. */
+static qfw_status read_slab(slab *s) {
+    const qfw_param_desc *d = &s->w->desc;
+    const uint32_t layout = layout_of(s->file, d);
+    for (uint32_t i = 0; i < d->n_sources; i++) {
+        const qfw_source *src = &d->sources[i];
+        const int64_t first = s->row0 > src->row0 ? s->row0 : src->row0;
+        const int64_t past =
+            s->row0 + s->rows < src->row0 + src->rows ? s->row0 + s->rows : src->row0 + src->rows;
+        if (src->layout != layout || first >= past) continue;
+        QFW_TRY(st_read_f32(s->file, st_find(s->file, src->tensor), first - src->row0, past - first,
+            s->data + (first - s->row0) * s->cols));
     }
     return QFW_OK;
+}
+
+static qfw_status fill_slab(slab *s) {
+    if (s->file) return read_slab(s);
+    make_fresh(s);
+    return QFW_OK;
+}
+
+static qfw_status load_plain(slab *s, int64_t step) {
+    store_entry *e = s->w->entry;
+    for (s->row0 = 0; s->row0 < e->t.dim[0]; s->row0 += s->rows) {
+        s->rows = e->t.dim[0] - s->row0 < step ? e->t.dim[0] - s->row0 : step;
+        QFW_TRY(fill_slab(s));
+        QFW_TRY(store_write_rows(s->r->store, e, s->row0, s->rows, s->data));
+    }
+    return QFW_OK;
+}
+
+/* What packing one weight needs on the host. */
+typedef struct packing {
+    uint8_t *codes, *nested_codes;
+    float *absmax, *nested;
+    int64_t blocks;
+} packing;
+
+static void packing_free(packing *p) {
+    mem_free(p->codes);
+    mem_free(p->nested_codes);
+    mem_free(p->absmax);
+    mem_free(p->nested);
+}
+
+static qfw_status packing_alloc(packing *p, int64_t n) {
+    p->blocks = quant4_blocks(n, QUANT_BLOCK);
+    p->codes = mem_alloc(quant4_code_bytes(n), 1);
+    p->nested_codes = mem_alloc((size_t)p->blocks, 1);
+    p->absmax = mem_alloc((size_t)p->blocks, sizeof *p->absmax);
+    p->nested =
+        mem_alloc((size_t)((p->blocks + NESTED_BLOCK - 1) / NESTED_BLOCK), sizeof *p->nested);
+    return p->codes && p->nested_codes && p->absmax && p->nested ? QFW_OK : QFW_E_NOMEM;
+}
+
+static qfw_status write_packed(const slab *s, packing *p) {
+    store_entry *e = s->w->entry;
+    const char *rule = cfg_text(run_cfg(s->r, SECTION_MODEL), "nested_codes");
+    float offset = 0;
+    if (!e->quant.nested_block)
+        return store_write_packed(s->r->store, e, p->codes, p->absmax, NULL, 0);
+    QFW_TRY(quant8_nest(p->absmax, p->blocks,
+        !strcmp(rule, "cpu_table") ? QUANT8_CPU_TABLE : QUANT8_NEAREST, p->nested_codes, p->nested,
+        &offset));
+    return store_write_packed(s->r->store, e, p->codes, p->nested_codes, p->nested, offset);
+}
+
+/* Slabs are whole blocks (`step` rows), so each is packed on its own. */
+static qfw_status load_packed(slab *s, int64_t step) {
+    const store_entry *e = s->w->entry;
+    packing p = {NULL};
+    qfw_status status = packing_alloc(&p, e->t.dim[0] * s->cols);
+    for (s->row0 = 0; status == QFW_OK && s->row0 < e->t.dim[0]; s->row0 += s->rows) {
+        s->rows = e->t.dim[0] - s->row0 < step ? e->t.dim[0] - s->row0 : step;
+        const int64_t first = s->row0 * s->cols;
+        status = fill_slab(s);
+        if (status != QFW_OK) break;
+        status = quant4_encode(e->t.dtype, s->data, s->rows * s->cols, QUANT_BLOCK,
+            p.codes + first / 2, p.absmax + first / QUANT_BLOCK);
+        if (status != QFW_OK) err_prefix("%s", s->w->desc.name);
+    }
+    if (status == QFW_OK) status = write_packed(s, &p);
+    packing_free(&p);
+    return status;
+}
+
+static qfw_status load_weight(const run *r, const model_weight *w, st_file *file) {
+    const qfw_param_desc *d = &w->desc;
+    slab s = {.r = r, .w = w, .file = file, .cols = d->rank > 1 ? d->dim[1] : 1};
+    int64_t step = SLAB_VALUES / s.cols > 0 ? SLAB_VALUES / s.cols : 1;
+    if (w->entry->t.quant && s.cols % QUANT_BLOCK) step = d->dim[0];
+    if (step > d->dim[0]) step = d->dim[0];
+    s.data = mem_alloc((size_t)(step * s.cols), sizeof *s.data);
+    if (!s.data) return QFW_E_NOMEM;
+    const qfw_status status = w->entry->t.quant ? load_packed(&s, step) : load_plain(&s, step);
+    mem_free(s.data);
+    return status;
 }
 
 qfw_status weights_load(run *r) {
     const int is_fresh = !strcmp(cfg_text(run_cfg(r, SECTION_MODEL), "init"), "random");
     st_file *f = NULL;
-    int64_t largest = 0;
-    for (uint32_t i = 0; i < r->n_weights; i++)
-        if (weight_count(&r->weights[i].desc) > largest)
-            largest = weight_count(&r->weights[i].desc);
     if (!is_fresh) QFW_TRY(st_open_folder(cfg_text(run_cfg(r, SECTION_MODEL), "path"), &f));
     qfw_status status = is_fresh ? QFW_OK : check_files(r, f);
-    float *data = status == QFW_OK ? mem_alloc((size_t)largest, sizeof *data) : NULL;
-    if (status == QFW_OK && !data) status = QFW_E_NOMEM;
-    for (uint32_t i = 0; status == QFW_OK && i < r->n_weights; i++) {
-        const model_weight *w = &r->weights[i];
-        if (w->tied) continue;
-        if (is_fresh)
-            make_fresh(r, &w->desc, data);
-        else
-            status = read_weight(f, &w->desc, data);
-        if (status == QFW_OK) status = write_weight(r, w, data);
-    }
+    for (uint32_t i = 0; status == QFW_OK && i < r->n_weights; i++)
+        if (!r->weights[i].tied) status = load_weight(r, &r->weights[i], f);
     if (status == QFW_OK && f) status = st_unchanged(f);
-    mem_free(data);
     st_close(f);
     return status;
 }
