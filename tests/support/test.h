@@ -1,4 +1,5 @@
-/* test.h -- what every cmocka program includes, in the order that cmocka needs. */
+/* test.h -- what every cmocka program includes, in the order that cmocka needs. Include it after
+ * the SDK: cmocka's macro `fail` hides the SDK's members of that name. */
 #ifndef SUPPORT_TEST_H
 #define SUPPORT_TEST_H
 
