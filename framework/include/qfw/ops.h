@@ -18,26 +18,26 @@
 
 #include "qfw/graph.h"
 
-/* X(NAME, number, module): numbers are never changed or used again; a module is a file in ops/. */
+/* X(NAME, number, name): numbers are never changed or used again; `name` is what messages say. */
 #define QFW_OP_LIST(X)                                                                             \
     X(GEMM, 1, gemm)                                                                               \
     X(QMATMUL, 2, qmatmul)                                                                         \
-    X(QMATMUL_DX, 3, qmatmul)                                                                      \
+    X(QMATMUL_DX, 3, qmatmul_dx)                                                                   \
     X(LORA, 4, lora)                                                                               \
-    X(LORA_BWD, 5, lora)                                                                           \
+    X(LORA_BWD, 5, lora_bwd)                                                                       \
     X(RMSNORM, 6, rmsnorm)                                                                         \
-    X(RMSNORM_BWD, 7, rmsnorm)                                                                     \
+    X(RMSNORM_BWD, 7, rmsnorm_bwd)                                                                 \
     X(ROPE, 8, rope)                                                                               \
     X(SWIGLU, 9, swiglu)                                                                           \
-    X(SWIGLU_BWD, 10, swiglu)                                                                      \
+    X(SWIGLU_BWD, 10, swiglu_bwd)                                                                  \
     X(ATTN, 11, attn)                                                                              \
-    X(ATTN_BWD, 12, attn)                                                                          \
+    X(ATTN_BWD, 12, attn_bwd)                                                                      \
     X(EMBED, 13, embed)                                                                            \
-    X(EMBED_BWD, 14, embed)                                                                        \
+    X(EMBED_BWD, 14, embed_bwd)                                                                    \
     X(TOKEN_LOGPROB, 15, token_logprob)                                                            \
-    X(TOKEN_LOGPROB_BWD, 16, token_logprob)                                                        \
+    X(TOKEN_LOGPROB_BWD, 16, token_logprob_bwd)                                                    \
     X(XENT, 17, xent)                                                                              \
-    X(XENT_BWD, 18, xent)                                                                          \
+    X(XENT_BWD, 18, xent_bwd)                                                                      \
     X(ADAMW, 19, adamw)                                                                            \
     X(DEQUANT4, 20, dequant4)                                                                      \
     X(COPY, 21, copy)                                                                              \
@@ -53,15 +53,15 @@
     X(GATHER_ROWS, 31, gather_rows)                                                                \
     X(SORT, 32, sort)                                                                              \
     X(SOFTMAX, 33, softmax)                                                                        \
-    X(SOFTMAX_BWD, 34, softmax)                                                                    \
+    X(SOFTMAX_BWD, 34, softmax_bwd)                                                                \
     X(DROPOUT, 35, dropout)                                                                        \
     X(QUANT8, 36, quant8)                                                                          \
-    X(DEQUANT8, 37, quant8)
+    X(DEQUANT8, 37, dequant8)
 
 enum {
     QFW_OP_END = 38,        /* one past the last */
     QFW_OP_VENDOR = 0x8000, /* from here on: a backend's own fused ops */
-#define QFW_OP_NUMBER(name, number, module) QFW_OP_##name = number,
+#define QFW_OP_NUMBER(NAME, number, name) QFW_OP_##NAME = number,
     QFW_OP_LIST(QFW_OP_NUMBER)
 #undef QFW_OP_NUMBER
 };

@@ -40,10 +40,11 @@ typedef struct qfw_copy_params {
 } qfw_copy_params;
 QFW_SEALED(qfw_copy_params, dtype);
 
-/* UNVIEW: the gradient of a view: zeros of shape `dim`, with x added through the window {rank,
- * stride, offset} that the view was (x has the view's shape).   in x   out y F32[dim] */
+/* UNVIEW: the gradient of a view: y is zeros of shape dim[rank], with x added through the window
+ * {x's shape, stride, offset} that the view was; where it overlaps itself, in row-major order of x.
+ *   in x   out y F32[dim] */
 typedef struct qfw_unview_params {
-    uint32_t size, rank;
+    uint32_t size, rank; /* of y */
     int64_t dim[QFW_MAX_DIMS], stride[QFW_MAX_DIMS], offset;
 } qfw_unview_params;
 QFW_SEALED(qfw_unview_params, offset);

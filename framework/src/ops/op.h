@@ -1,6 +1,5 @@
 /* op.h -- what the core knows about one op. Each module of this folder ends with one such const
- * struct per op it holds; ops.c makes the table from the list in qfw/ops.h (op_<NAME in lower
- * case>). */
+ * struct per op it holds, op_<name>; ops.c makes the table from the list in qfw/ops.h. */
 #ifndef OPS_OP_H
 #define OPS_OP_H
 
