@@ -1,5 +1,6 @@
-/* test_parity_grads.c -- the gradients of one batch against torch: every LoRA tensor on a plain and on an NF4
- * base, and whole weights without an adapter, tied and untied (tests/parity/README.md, lora_grads).
+/* test_parity_grads.c -- the gradients of one batch against torch: every LoRA tensor on a plain and
+ * on an NF4 base, and whole weights without an adapter, tied and untied (tests/parity/README.md,
+ * lora_grads).
  */
 #include <math.h>
 #include <setjmp.h>

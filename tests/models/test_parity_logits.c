@@ -1,6 +1,6 @@
-/* test_parity_logits.c -- phi3's logits against transformers' Phi3ForCausalLM on 18 tiny configs: head ratios,
- * windows, tied embeddings, partial rotary, longrope on both sides of its switch, in both spellings of
- * config.json (tests/parity/README.md, logits).
+/* test_parity_logits.c -- phi3's logits against transformers' Phi3ForCausalLM on 18 tiny configs:
+ * head ratios, windows, tied embeddings, partial rotary, longrope on both sides of its switch, in
+ * both spellings of config.json (tests/parity/README.md, logits).
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -94,7 +94,8 @@ void lab_model(const lab *l, const char *config) {
         "\"byte_fallback\": false, \"vocab\": {\"a\": 0, \"b\": 1}, \"merges\": []}}");
 }
 
-/* model/model.safetensors with every weight that the model describes, fused as it describes them. */
+/* model/model.safetensors with every weight that the model describes, fused as it describes them.
+ */
 static void write_weights(const lab *l) {
     char path[512];
     st_writer *w = NULL;

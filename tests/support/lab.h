@@ -1,4 +1,5 @@
-/* lab.h -- a folder of its own for one test: a model made by formula, an INI, and a run opened on them. */
+/* lab.h -- a folder of its own for one test: a model made by formula, an INI, and a run opened on
+ * them. */
 #ifndef SUPPORT_LAB_H
 #define SUPPORT_LAB_H
 
@@ -24,8 +25,8 @@ void lab_write(const lab *l, const char *name, const char *text);
 void lab_copy(const lab *l, const char *from, const char *name);
 /* model/ with this config.json and a tokenizer of two tokens. */
 void lab_model(const lab *l, const char *config);
-/* Write run.ini: the lines given, after [run] output_dir and [model] path; open the run (its prints go nowhere),
- * write the model's weights by formula, and load it. Fails the test on any error. */
+/* Write run.ini: the lines given, after [run] output_dir and [model] path; open the run (its prints
+ * go nowhere), write the model's weights by formula, and load it. Fails the test on any error. */
 void lab_run(lab *l, const char *settings);
 /* The same, but with adapters set by formula under PEFT's names: A, and B or zeros. */
 void lab_adapters(lab *l, int zero_b);

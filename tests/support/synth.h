@@ -9,8 +9,8 @@ uint64_t synth_word(const char *name, uint64_t i);
 /* n values of the tensor `name`, row-major. */
 void synth_fill(const char *name, double base, double scale, float *out, int64_t n);
 
-/* How a fixture's tensors are scaled: the entries of its list "synth", first match wins. A scale below 0 stands
- * for 1/sqrt(last dimension). */
+/* How a fixture's tensors are scaled: the entries of its list "synth", first match wins. A scale
+ * below 0 stands for 1/sqrt(last dimension). */
 typedef struct synth_rule {
     const char *match;
     double base, scale;

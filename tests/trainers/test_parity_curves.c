@@ -1,5 +1,6 @@
-/* test_parity_curves.c -- whole runs against TRL's SFTTrainer and transformers' Trainer: the loss, the gradient norm
- * and the learning rate of every step (tests/parity/README.md, sft_curve and full_curve).
+/* test_parity_curves.c -- whole runs against TRL's SFTTrainer and transformers' Trainer: the loss,
+ * the gradient norm and the learning rate of every step (tests/parity/README.md, sft_curve and
+ * full_curve).
  */
 #include <math.h>
 #include <setjmp.h>

@@ -1,6 +1,7 @@
 /* descriptor.c -- what a plugin says of itself, believed field by field.
  *
- * Sizes are compared with the frozen first sizes, never with what this build's structs happen to be.
+ * Sizes are compared with the frozen first sizes, never with what this build's structs happen to
+ * be.
  */
 #include "plugin/descriptor.h"
 

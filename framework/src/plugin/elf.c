@@ -1,6 +1,7 @@
 /* elf.c -- the checks that dlopen does not make: extents, architecture, and the plugin's note.
  *
- * All numbers come from a stranger: every offset is compared with the file's size before it is followed.
+ * All numbers come from a stranger: every offset is compared with the file's size before it is
+ * followed.
  */
 #include "plugin/elf.h"
 

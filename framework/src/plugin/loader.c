@@ -1,8 +1,9 @@
 /* loader.c -- from a name in the INI to an open plugin, with every refusal in words.
  *
- * What is checked first costs nothing to check: the file is read before it is loaded, loaded in a child before
- * it is loaded here, and its descriptor is read before any of its functions runs. Nothing is unloaded again:
- * a library with threads or exit handlers of its own does not survive that.
+ * What is checked first costs nothing to check: the file is read before it is loaded, loaded in a
+ * child before it is loaded here, and its descriptor is read before any of its functions runs.
+ * Nothing is unloaded again: a library with threads or exit handlers of its own does not survive
+ * that.
  */
 #define _GNU_SOURCE
 #include "plugin/loader.h"

@@ -1,7 +1,9 @@
-/* probe.c -- loading a plugin in a child first: constructors may crash, exit, hang, print, or change the process.
+/* probe.c -- loading a plugin in a child first: constructors may crash, exit, hang, print, or
+ * change the process.
  *
- * The child gets a pipe as descriptor 3 and writes one verdict line to it; without that line the load did not
- * end well, whatever the exit code says. Its stdout is another pipe: a plugin that prints would spoil ours.
+ * The child gets a pipe as descriptor 3 and writes one verdict line to it; without that line the
+ * load did not end well, whatever the exit code says. Its stdout is another pipe: a plugin that
+ * prints would spoil ours.
  */
 #define _GNU_SOURCE
 #include <dirent.h>

@@ -1,7 +1,7 @@
 /* search.c -- where plugins are looked for, and whom a file must belong to.
  *
- * Absolute folders only, never the current one by accident: a stranger's libqfw_*.so beside somebody's data must
- * not be loaded because a command was run there.
+ * Absolute folders only, never the current one by accident: a stranger's libqfw_*.so beside
+ * somebody's data must not be loaded because a command was run there.
  */
 #define _GNU_SOURCE
 #include "plugin/search.h"

@@ -7,7 +7,8 @@
 const char *search_folder(uint32_t i); /* in order; NULL past the last */
 /* The first libqfw_<kind>_<name>.so on the list (mem_free), or NULL. */
 char *search_file(const char *kind, const char *name);
-/* The open file `fd` and all folders above `path` (absolute, no links) can be written by root and us alone. */
+/* The open file `fd` and all folders above `path` (absolute, no links) can be written by root and
+ * us alone. */
 qfw_status search_check_owner(int fd, const char *path);
 
 #endif

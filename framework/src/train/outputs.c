@@ -1,4 +1,5 @@
-/* outputs.c -- what a run leaves behind, so that others can load it and anybody can tell where it came from. */
+/* outputs.c -- what a run leaves behind, so that others can load it and anybody can tell where it
+ * came from. */
 #define _POSIX_C_SOURCE 200809L
 #include "train/outputs.h"
 
@@ -63,7 +64,8 @@ static void say_data(const run *r, json_out *o) {
     json_close(o);
 }
 
-/* The files of the model folder that decide what was trained; weights by size and date alone would not do. */
+/* The files of the model folder that decide what was trained; weights by size and date alone would
+ * not do. */
 static void say_model(const run *r, json_out *o) {
     static const char *const files[] = {"config.json", "tokenizer.json", "tokenizer_config.json",
         "model.safetensors", "model.safetensors.index.json"};
@@ -150,8 +152,9 @@ static qfw_status verify_file(const char *folder, const qfw_doc *d, uint64_t i) 
     char *path = path_join(folder, name);
     qfw_status status = path ? file_sha256(path, hex) : QFW_E_NOMEM;
     if (status == QFW_OK && strcmp(hex, wanted))
-        status = err_fail("E_CKPT_HASH", QFW_E_DATA, "%s: sha256 %.12s..., %s says %.12s...: damaged",
-            path, hex, checkpoint_manifest, wanted);
+        status =
+            err_fail("E_CKPT_HASH", QFW_E_DATA, "%s: sha256 %.12s..., %s says %.12s...: damaged",
+                path, hex, checkpoint_manifest, wanted);
     mem_free(path);
     return status;
 }

@@ -99,8 +99,8 @@ static inline const qfw_cfg *run_cfg(const run *r, uint32_t section) {
 
 /* The whole of `qfw --ini`: returns a status; the error is the thread's (base/error.h). */
 qfw_status run_main(const run_flags *flags, FILE *out);
-/* Its steps, for tests: everything up to the plan, printed to `out`; memory and weights; the end. A failed
- * run_open leaves NULL. */
+/* Its steps, for tests: everything up to the plan, printed to `out`; memory and weights; the end. A
+ * failed run_open leaves NULL. */
 qfw_status run_open(const run_flags *flags, FILE *out, run **opened);
 qfw_status run_load(run *r);
 void run_close(run *r); /* NULL is ignored */

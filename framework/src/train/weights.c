@@ -67,7 +67,8 @@ qfw_status weights_declare(run *r) {
     return QFW_OK;
 }
 
-/* A weight on its way to the device, a slab of rows at a time: the floats of one tensor never lie in memory whole. */
+/* A weight on its way to the device, a slab of rows at a time: the floats of one tensor never lie
+ * in memory whole. */
 typedef struct slab {
     const run *r;
     const model_weight *w;
