@@ -16,7 +16,8 @@ static op_call call(eager *e, uint32_t dtype, int64_t rows, int64_t columns) {
     return c;
 }
 
-/* With constant gradient g, m_t = g (1 - b1^t) and v_t = g^2 (1 - b2^t): each step moves by lr * sign(g). */
+/* With constant gradient g, m_t = g (1 - b1^t) and v_t = g^2 (1 - b2^t): each step moves by lr *
+ * sign(g). */
 static void test_bias_correction(void **state) {
     eager *const e = eager_create();
     const double lr = 0.01, decay = 0.1, g[2] = {0.3, -7};

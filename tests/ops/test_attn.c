@@ -1,4 +1,5 @@
-/* test_attn.c -- attention against a plain softmax over a mask, for every kind of segment, and its gradients. */
+/* test_attn.c -- attention against a plain softmax over a mask, for every kind of segment, and its
+ * gradients. */
 #include "../support/gradcheck.h"
 #include "../support/test.h"
 #include "base/parallel.h"
@@ -7,7 +8,8 @@
 
 enum { H = 4, G = 2, D = 3, N = 9, ROWS = 14 };
 
-/* Two packed sequences and a padding row; with prefixes: rows 0..3 and 4..7 share the key rows 0..2. */
+/* Two packed sequences and a padding row; with prefixes: rows 0..3 and 4..7 share the key rows
+ * 0..2. */
 static const int32_t packed_rows[15] = {0, 5, 0, 0, 0, 5, 8, 0, 0, 5, 8, 8, 0, 0, 8};
 static const int32_t prefix_rows[10] = {0, 4, 0, 3, 4, 4, 8, 0, 3, 9};
 
@@ -50,7 +52,8 @@ static op_call backward(eager *e, const op_call *f) {
     return c;
 }
 
-/* The place of key m for query n in segment s, -1 where it is not seen: written from the words of ops_nn.h. */
+/* The place of key m for query n in segment s, -1 where it is not seen: written from the words of
+ * ops_nn.h. */
 static int place_seen(const int32_t *s, int n, int m, int which, int64_t window) {
     const int prefix = s[3] - s[2], own = n - s[0];
     int place = -1;

@@ -66,7 +66,7 @@ static void test_gradients(void **state) {
     eager_destroy(e);
 }
 
-/* xa of an identity a shows drop(x): kept features are x / (1 - p), and only the row's key decides. */
+/* With a the identity, xa is drop(x): kept features are x / (1 - p), by the row's key alone. */
 static void test_dropout_belongs_to_the_row_key(void **state) {
     static const int32_t swapped[10] = {5, 1, 0, 1, 0, 2, 5, 0, 0, 0};
     eager *const e = eager_create();

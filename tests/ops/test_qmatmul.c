@@ -1,4 +1,5 @@
-/* test_qmatmul.c -- products with packed weights, their unpacked rows, and their decompositions into slabs. */
+/* test_qmatmul.c -- products with packed weights, their unpacked rows, and their decompositions
+ * into slabs. */
 #include "../support/gradcheck.h"
 #include "../support/test.h"
 #include "ops/ref.h"

@@ -1,4 +1,5 @@
-/* test_rope.c -- rotations of head halves: values, the inverse as gradient, heads and widths left alone. */
+/* test_rope.c -- rotations of head halves: values, the inverse as gradient, heads and widths left
+ * alone. */
 #include "../support/gradcheck.h"
 #include "../support/test.h"
 

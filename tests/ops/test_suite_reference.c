@@ -1,5 +1,6 @@
-/* test_suite_reference.c -- the suite itself: the reference passes all of it, with every op covered; targets
- * that are wrong in one way each do not; and the adapter brings a backend's results back.
+/* test_suite_reference.c -- the suite itself: the reference passes all of it, with every op
+ * covered; targets that are wrong in one way each do not; and the adapter brings a backend's
+ * results back.
  */
 #include "base/error.h"
 #include "base/mem.h"

@@ -1,4 +1,5 @@
-/* test_token_logprob.c -- log-probabilities and their statistics, from logits and from hidden states. */
+/* test_token_logprob.c -- log-probabilities and their statistics, from logits and from hidden
+ * states. */
 #include "../support/gradcheck.h"
 #include "../support/test.h"
 #include "base/parallel.h"
@@ -57,7 +58,7 @@ static op_call xent_bwd(eager *e, uint32_t dtype, int64_t n) {
     return c;
 }
 
-/* Two rows by hand: a uniform one, whose every statistic is a logarithm of V; and an ignored one. */
+/* Two rows by hand: a uniform one, all of whose statistics are known; and an ignored one. */
 static void test_values(void **state) {
     eager *const e = eager_create();
     const double logits[2 * V] = {3, 3, 3, 3, 3, 3, 3, 9};
@@ -146,7 +147,7 @@ static void test_decompositions(void **state) {
     }
 }
 
-/* A vocabulary of 1.5 million makes chunks of 16 rows; 10 of them are more than one CONCAT takes. */
+/* A vocabulary of 1.5 million makes chunks of 16 rows: 10 are more than one CONCAT takes. */
 static void test_many_chunks(void **state) {
     enum { ROWS = 146, WIDE = 1500000 };
     eager *const e = eager_create();

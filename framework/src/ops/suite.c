@@ -11,9 +11,9 @@
 #include <stdio.h>
 #include <string.h>
 
-/* What is allowed, as a part of the greatest value of the output: max |a-b| / max |b|. F32 leaves room for fp32
- * accumulation in another order; the narrow dtypes for one rounding of each result and, in composites, one of
- * each intermediate. Integers must be equal. */
+/* What is allowed, as a part of the greatest value of the output: max |a-b| / max |b|. F32 leaves
+ * room for fp32 accumulation in another order; the narrow dtypes for one rounding of each result
+ * and, in composites, one of each intermediate. Integers must be equal. */
 static const struct tolerance {
     uint32_t code;
     double f32, bf16, f16;
@@ -98,7 +98,7 @@ QFW_PRINTF(2, 3) static void failed(trial *t, const char *fmt, ...) {
     if (t->report->on_failure) t->report->on_failure(t->report->arg, text);
 }
 
-/* The op with its inputs, params and outputs; a fresh block for each output that is not in place. */
+/* The op with its inputs, params and outputs: a fresh block for each that is not in place. */
 static qfw_status prepare(trial *t, const op_shape *shapes) {
     suite_setup *const s = &t->setup;
     t->op = (qfw_op){.size = sizeof t->op, .code = t->which->code, .n_in = s->n_in};

@@ -1,5 +1,5 @@
-/* suite_backend.c -- a device's backend as a target of the suite: each call takes memory of its own, writes the
- * blocks, runs the op, and reads all of them back. */
+/* suite_backend.c -- a device's backend as a target of the suite: each call takes memory of its
+ * own, writes the blocks, runs the op, and reads all of them back. */
 #include "ops/suite.h"
 
 #include "base/error.h"

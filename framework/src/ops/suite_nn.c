@@ -1,5 +1,6 @@
-/* suite_nn.c -- the suite's cases of the composite ops: how their operands are made from six numbers, and a table
- * of those numbers. Sizes are odd, 1, 0, a multiple of a vector, and just past a tile. */
+/* suite_nn.c -- the suite's cases of the composite ops: how their operands are made from six
+ * numbers, and a table of those numbers. Sizes are odd, 1, 0, a multiple of a vector, and just past
+ * a tile. */
 #include "ops/suite_setup.h"
 
 /* --- products --- */
@@ -110,8 +111,8 @@ static qfw_status build_swiglu_bwd(suite_setup *s, const int64_t *d) {
     return QFW_OK;
 }
 
-/* Segments for N rows: 0 one sequence; 1 two, then padding; 2 a prefix shared by two (keys: N + 4); 3 none.
- * From input i on: q, k, v, segments; d = N, H, G, D, window, kind. */
+/* Segments for N rows: 0 one sequence; 1 two, then padding; 2 a prefix shared by two (keys: N + 4);
+ * 3 none. From input i on: q, k, v, segments; d = N, H, G, D, window, kind. */
 static qfw_status attn_operands(suite_setup *s, const int64_t *d, uint32_t i) {
     const int32_t N = (int32_t)d[0], half = N / 2;
     const int32_t table[3][10] = {{0, N, 0, 0, 0, 0, 0, 0, 0, 0},

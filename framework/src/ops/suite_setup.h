@@ -52,8 +52,8 @@ qfw_status setup_int_values(
 /* A weight packed as `type`, blocks of 64, with nested scales or without. */
 qfw_status setup_packed(
     suite_setup *s, uint32_t i, uint32_t type, int64_t M, int64_t K, int nested);
-/* What output `out` of op `code` is for these inputs of the setup (from[k]: number of an input, -1: none), run by
- * the reference with the setup's params. */
+/* What output `out` of op `code` is for these inputs of the setup (from[k]: number of an input, -1:
+ * none), run by the reference with the setup's params. */
 qfw_status setup_result(suite_setup *s, uint32_t i, uint32_t code, uint32_t n_from, const int *from,
     uint32_t param_bytes, uint32_t out);
 void setup_params(suite_setup *s, const void *params, uint32_t bytes);
