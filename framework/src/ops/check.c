@@ -37,17 +37,23 @@ qfw_status check_dtype(const char *op, const char *name, const op_shape *s, uint
         qfw_dtype_name(s->dtype), dtypes_text(dtypes, wanted, sizeof wanted));
 }
 
-qfw_status check_operand(const char *op, const char *name, const op_shape *s, uint32_t dtypes,
-    uint32_t rank, int64_t dim0, int64_t dim1) {
-    const int64_t dim[QFW_MAX_DIMS] = {dim0, dim1, ANY_DIM, ANY_DIM};
+qfw_status check_like(
+    const char *op, const char *name, const op_shape *s, uint32_t dtypes, const op_shape *like) {
     char found[SHAPE_TEXT], wanted[SHAPE_TEXT];
     QFW_TRY(check_dtype(op, name, s, dtypes));
     if (!s) return QFW_OK;
-    int right = s->rank == rank;
-    for (uint32_t i = 0; right && i < rank; i++) right = dim[i] == ANY_DIM || dim[i] == s->dim[i];
+    int right = s->rank == like->rank;
+    for (uint32_t i = 0; right && i < s->rank; i++)
+        right = like->dim[i] == ANY_DIM || like->dim[i] == s->dim[i];
     if (right) return QFW_OK;
     return err_fail("E_OP_SHAPE", QFW_E_SHAPE, "%s: %s is %s, wanted %s", op, name,
-        shape_text(s->rank, s->dim, found), shape_text(rank, dim, wanted));
+        shape_text(s->rank, s->dim, found), shape_text(like->rank, like->dim, wanted));
+}
+
+qfw_status check_operand(const char *op, const char *name, const op_shape *s, uint32_t dtypes,
+    uint32_t rank, int64_t dim0, int64_t dim1) {
+    const op_shape like = {0, rank, {dim0, dim1, ANY_DIM, ANY_DIM}};
+    return check_like(op, name, s, dtypes, &like);
 }
 
 qfw_status check_param(
@@ -68,3 +74,8 @@ op_shape shape_2d(uint32_t dtype, int64_t dim0, int64_t dim1) {
 }
 
 uint32_t shape_stat_dtype(uint32_t dtype) { return dtype == QFW_F64 ? QFW_F64 : QFW_F32; }
+
+uint32_t shape_wider_dtype(uint32_t a, uint32_t b) {
+    if (a == QFW_F64 || b == QFW_F64) return QFW_F64;
+    return a == b ? a : QFW_F32;
+}

@@ -32,6 +32,12 @@ qfw_status emit_rows(qfw_graph *g, qfw_val v, int64_t first, int64_t count, qfw_
     return window(g, v, 0, first, count, out);
 }
 
+qfw_status emit_zeros_like(qfw_graph *g, qfw_val v, qfw_val *out) {
+    qfw_fill_params p = {.size = sizeof p};
+    QFW_TRY(g->api->shape(g, v, &p.dtype, &p.rank, p.dim));
+    return g->api->op(g, QFW_OP_FILL, NULL, 0, &p, sizeof p, NULL, out, 1);
+}
+
 qfw_status emit_gemm(qfw_graph *g, const emit_product *p, qfw_val *out) {
     const qfw_gemm_params params = {
         sizeof params, p->trans_a, p->trans_b, p->alpha, p->c ? p->col0 : 0};

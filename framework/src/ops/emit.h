@@ -12,6 +12,9 @@ int64_t emit_dim(qfw_graph *g, qfw_val v, uint32_t d);
 qfw_status emit_columns(qfw_graph *g, qfw_val v, int64_t first, int64_t count, qfw_val *out);
 qfw_status emit_rows(qfw_graph *g, qfw_val v, int64_t first, int64_t count, qfw_val *out);
 
+/* Zeros of v's shape and dtype. */
+qfw_status emit_zeros_like(qfw_graph *g, qfw_val v, qfw_val *out);
+
 typedef struct emit_product { /* operands and params of a GEMM; c 0: none */
     qfw_val a, b, c;
     uint32_t trans_a, trans_b;
