@@ -63,46 +63,6 @@ static void make_rows(const lab *l, const logits_case *c) {
     lab_write(l, "rows.jsonl", text);
 }
 
-/* Logits [N,V] of the batch through a graph of forward and head. */
-static float *run_logits(lab *l, batch *b, int64_t *n_rows) {
-    run *r = l->r;
-    graph_env env = graphs_env(r, 0);
-    graph *g = NULL;
-    plan *p = NULL;
-    exec *e = NULL;
-    exec_arena *arena = NULL;
-    qfw_lm_vals lm = {.size = sizeof lm};
-    qfw_val logits, v;
-    const char *name;
-    lab_ok(graph_create(&env, &g));
-    lab_ok(r->model->forward(r->model_inst, &g->pub, &b->pub.shape, &lm));
-    lab_ok(qfw_gemm(&g->pub, lm.hidden, 0, lm.lm_head, 1, 1, &logits));
-    lab_ok(plan_create(g, &r->dev, FALLBACK_WARN, &logits, 1, &p));
-    lab_ok(exec_arena_create(&r->dev, p->step_bytes, p->host_bytes, p->input_bytes, &arena));
-    lab_ok(exec_create(p, &r->dev, arena, &e));
-    float *scratch = calloc(1, (size_t)p->input_bytes + 64);
-    for (uint32_t i = 0; (name = exec_input(e, i, &v)) != NULL; i++) {
-        const op_shape *s = &graph_get(g, v)->shape;
-        const uint64_t bytes = 4 * (uint64_t)(s->dim[0] * (s->rank > 1 ? s->dim[1] : 1));
-        const void *data = !strcmp(name, "tokens")     ? (const void *)b->tokens
-                           : !strcmp(name, "segments") ? (const void *)b->segments
-                                                       : scratch;
-        if (data == scratch) lab_ok(r->model->fill(r->model_inst, &b->pub, name, scratch, bytes));
-        lab_ok(exec_write(e, name, data, bytes));
-    }
-    lab_ok(exec_run(e));
-    *n_rows = b->pub.shape.n_rows;
-    const uint64_t bytes = (uint64_t)(*n_rows * r->facts.vocab) * sizeof(float);
-    float *out = malloc(bytes);
-    lab_ok(exec_read(e, logits, out, bytes));
-    free(scratch);
-    exec_destroy(e);
-    exec_arena_destroy(arena);
-    plan_destroy(p);
-    graph_destroy(g);
-    return out;
-}
-
 /* The fixture's rows and positions, picked out of `all`. */
 static double compare(const lab *l, const logits_case *c, const float *all) {
     char path[512];
@@ -126,10 +86,9 @@ static double compare(const lab *l, const logits_case *c, const float *all) {
 }
 
 static void check_case(uint64_t i, const char *config_name) {
-    char path[512], config[128];
+    char path[512], config[256];
     logits_case c = {.n_tokens = 0};
     batch *b = NULL;
-    int64_t n_rows;
     lab *l = lab_open("logits/logits.json");
     read_case(l, i, &c);
     snprintf(config, sizeof config, "logits/%s/%s", c.name, config_name);
@@ -144,7 +103,7 @@ static void check_case(uint64_t i, const char *config_name) {
     const qfw_example *rows[2] = {dataset_at(l->r->train, 0), dataset_at(l->r->train, 1)};
     lab_ok(batch_create(2, 1, batch_bucket(2 * c.n_tokens), &b));
     lab_ok(batch_fill(b, l->r, rows, 2, 0));
-    float *logits = run_logits(l, b, &n_rows);
+    float *logits = lab_logits(l, b);
     const double worst = compare(l, &c, logits);
     print_message("%-28s %-18s %.2e\n", c.name, config_name, worst);
     assert_true(worst <= 1e-5);

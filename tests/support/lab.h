@@ -30,6 +30,9 @@ void lab_model(const lab *l, const char *config);
 void lab_run(lab *l, const char *settings);
 /* The same, but with adapters set by formula under PEFT's names: A, and B or zeros. */
 void lab_adapters(lab *l, int zero_b);
+/* Logits [N,V], or log-probabilities [N] of the labels, of a batch; free(). */
+float *lab_logits(lab *l, batch *b);
+float *lab_logprobs(lab *l, batch *b);
 double lab_number(const lab *l, const char *ptr);
 /* Fails with the thread's error text unless status is QFW_OK. */
 void lab_ok(qfw_status status);
