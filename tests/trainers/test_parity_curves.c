@@ -8,44 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../support/lab.h"
+#include "../support/curve.h"
 #include "base/mem.h"
-#include "files/file.h"
-#include "train/progress.h"
 
 #include <cmocka.h>
-
-enum { MAX_STEPS = 64 };
-
-typedef struct curve {
-    double loss[MAX_STEPS], grad_norm[MAX_STEPS], learning_rate[MAX_STEPS], epoch[MAX_STEPS];
-    double num_tokens[MAX_STEPS];
-    int n;
-} curve;
-
-/* The steps of trainer_log.jsonl. */
-static void read_log(const lab *l, curve *c) {
-    char path[512], *text, *at;
-    size_t n;
-    snprintf(path, sizeof path, "%s/out/trainer_log.jsonl", l->folder);
-    lab_ok(file_read(path, 1 << 20, &text, &n));
-    c->n = 0;
-    for (at = text; *at; at = strchr(at, '\n') + 1) {
-        qfw_doc *d = NULL;
-        lab_ok(json_parse(at, strcspn(at, "\n"), path, 1, "E_JSON", NULL, &d));
-        if (json_doc_api.kind(d, "/loss") != QFW_DOC_ABSENT) {
-            assert_true(c->n < MAX_STEPS);
-            lab_ok(json_doc_api.f64(d, "/loss", &c->loss[c->n]));
-            lab_ok(json_doc_api.f64(d, "/grad_norm", &c->grad_norm[c->n]));
-            lab_ok(json_doc_api.f64(d, "/learning_rate", &c->learning_rate[c->n]));
-            lab_ok(json_doc_api.f64(d, "/epoch", &c->epoch[c->n]));
-            lab_ok(json_doc_api.f64(d, "/num_tokens", &c->num_tokens[c->n]));
-            c->n++;
-        }
-        json_destroy(d);
-    }
-    mem_free(text);
-}
 
 static double step_number(const lab *l, int step, const char *key) {
     char ptr[64];
@@ -87,19 +53,15 @@ static char *trainer_keys(const lab *l) {
 
 static void run_curve(lab *l, const char *config, const char *rows, const char *more, int zero_b,
     double bar, int has_tokens) {
-    char path[512], out[512];
+    char path[512];
     curve c;
-    progress p = {0};
     lab_model(l, lab_golden(config, path));
     lab_copy(l, lab_golden(rows, path), "rows.jsonl");
     char *keys = trainer_keys(l);
     char *settings = mem_printf("%s%s[data]\ntrain = rows.jsonl\nmax_length = 128\n", more, keys);
     lab_run(l, settings);
     if (l->r->n_loras) lab_adapters(l, zero_b);
-    snprintf(out, sizeof out, "%s/out", l->folder);
-    lab_ok(dir_make(out));
-    lab_ok(train_loop(l->r, &p));
-    read_log(l, &c);
+    curve_train(l, &c);
     compare(l, &c, bar, has_tokens);
     mem_free(keys);
     mem_free(settings);
