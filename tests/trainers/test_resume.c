@@ -1,0 +1,162 @@
+/* test_resume.c -- a run that is stopped and taken up again ends in the bits of one that was not: weights,
+ * optimizer state, place and log; dropout on. And what a resume refuses.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../support/lab.h"
+#include "base/error.h"
+#include "base/mem.h"
+#include "files/file.h"
+
+#include <cmocka.h>
+
+static const char keys[] =
+    "load_in_4bit = true\nbnb_4bit_quant_type = nf4\nbnb_4bit_use_double_quant = true\n"
+    "[adapter]\nuse = lora\nr = 4\nlora_alpha = 8\nlora_dropout = 0.1\n"
+    "target_modules = q_proj, k_proj, v_proj, o_proj\n"
+    "[data]\ntrain = rows.jsonl\nmax_length = 128\n"
+    "[trainer]\nmax_steps = 8\nlearning_rate = 1e-2\nlr_scheduler_type = cosine\nwarmup_steps = 2\n"
+    "per_device_train_batch_size = 4\ngradient_accumulation_steps = 3\nlogging_steps = 2\n"
+    "save_steps = 3\n";
+
+/* A lab whose model has its weights, with no run open. */
+static lab *open_lab(void) {
+    char path[512];
+    lab *l = lab_open("sft_curve/sft_curve.json");
+    lab_model(l, lab_golden("sft_curve/config.json", path));
+    lab_copy(l, lab_golden("sft_curve/rows.jsonl", path), "rows.jsonl");
+    lab_run(l, keys);
+    run_close(l->r);
+    l->r = NULL;
+    return l;
+}
+
+static qfw_status run_again(const lab *l, const char *const *set, uint32_t n_set, int resume) {
+    char *path = mem_printf("%s/run.ini", l->folder);
+    FILE *nowhere = fopen("/dev/null", "w");
+    const run_flags flags = {.ini_path = path, .set = set, .n_set = n_set, .resume = resume};
+    const qfw_status status = run_main(&flags, nowhere);
+    fclose(nowhere);
+    mem_free(path);
+    return status;
+}
+
+/* The bytes of a file below the lab's folder; mem_free. */
+static char *contents(const lab *l, const char *name, size_t *n) {
+    char *path = mem_printf("%s/%s", l->folder, name), *text = NULL;
+    lab_ok(file_read(path, 64 << 20, &text, n));
+    mem_free(path);
+    return text;
+}
+
+static void drop(const lab *l, const char *name) {
+    char *path = mem_printf("%s/%s", l->folder, name);
+    lab_ok(dir_remove(path));
+    mem_free(path);
+}
+
+static void expect_same(const lab *l, const char *name, const char *before, size_t n_before) {
+    size_t n;
+    char *now = contents(l, name, &n);
+    assert_int_equal(n, n_before);
+    assert_memory_equal(now, before, n);
+    mem_free(now);
+}
+
+static void resumed_is_uninterrupted(void **state) {
+    static const char *const files[] = {"out/checkpoint-8/trainer.safetensors",
+        "out/checkpoint-8/trainer_state.json", "out/adapter_model.safetensors"};
+    char *before[3];
+    size_t n[3];
+    (void)state;
+    lab *l = open_lab();
+    lab_ok(run_again(l, NULL, 0, 0));
+    for (int i = 0; i < 3; i++) before[i] = contents(l, files[i], &n[i]);
+    drop(l, "out/checkpoint-8");
+    drop(l, "out/checkpoint-6");
+    lab_ok(run_again(l, NULL, 0, 1));
+    for (int i = 0; i < 3; i++) {
+        expect_same(l, files[i], before[i], n[i]);
+        mem_free(before[i]);
+    }
+    lab_close(l);
+}
+
+static void expect_error(const char *name, const char *part) {
+    assert_non_null(err_text(0));
+    if (strcmp(err_name(), name) || !strstr(err_text(0), part))
+        fail_msg("wanted %s with '%s', found: %s", name, part, err_text(0));
+}
+
+static void another_run_is_refused(void **state) {
+    static const char *const other_rate[] = {"trainer.learning_rate=1e-3"};
+    static const char *const other_rank[] = {"adapter.r=8"};
+    static const char *const other_log[] = {"trainer.logging_steps=1"};
+    (void)state;
+    lab *l = open_lab();
+    lab_ok(run_again(l, NULL, 0, 0));
+    assert_int_not_equal(run_again(l, NULL, 0, 0), QFW_OK); /* neither resumed nor overwritten */
+    expect_error("E_OUT_EXISTS", "--resume");
+    assert_int_equal(err_exit_code(), EXIT_OUTPUT);
+    assert_int_not_equal(run_again(l, other_rate, 1, 1), QFW_OK);
+    expect_error("E_CONFIG_RESUME", "trainer.learning_rate");
+    assert_int_equal(err_exit_code(), EXIT_CONFIG);
+    assert_int_not_equal(run_again(l, other_rank, 1, 1), QFW_OK);
+    expect_error("E_CONFIG_RESUME", "adapter.r");
+    lab_ok(run_again(l, other_log, 1, 1));
+    lab_close(l);
+}
+
+static void flip_byte(const lab *l, const char *name) {
+    char *path = mem_printf("%s/%s", l->folder, name);
+    FILE *f = fopen(path, "r+b");
+    assert_non_null(f);
+    fseek(f, -7, SEEK_END);
+    const int c = fgetc(f);
+    fseek(f, -7, SEEK_END);
+    fputc(c ^ 0x40, f);
+    fclose(f);
+    mem_free(path);
+}
+
+static void damaged_checkpoint_is_passed_over(void **state) {
+    size_t n;
+    (void)state;
+    lab *l = open_lab();
+    lab_ok(run_again(l, NULL, 0, 0));
+    char *whole = contents(l, "out/checkpoint-8/trainer.safetensors", &n);
+    flip_byte(l, "out/checkpoint-8/trainer.safetensors");
+    flip_byte(l, "out/checkpoint-6/trainer.safetensors");
+    lab_ok(run_again(l, NULL, 0, 1)); /* from checkpoint-3 */
+    expect_same(l, "out/checkpoint-8/trainer.safetensors", whole, n);
+    mem_free(whole);
+    lab_close(l);
+}
+
+static void changed_data_is_refused(void **state) {
+    char *path;
+    (void)state;
+    lab *l = open_lab();
+    lab_ok(run_again(l, NULL, 0, 0));
+    path = mem_printf("%s/rows.jsonl", l->folder);
+    FILE *f = fopen(path, "a");
+    fputs("{\"input_ids\": [1, 2, 3], \"labels\": [-100, 2, 3]}\n", f);
+    fclose(f);
+    assert_int_not_equal(run_again(l, NULL, 0, 1), QFW_OK);
+    expect_error("E_DATA_CHANGED", "rows.jsonl");
+    mem_free(path);
+    lab_close(l);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(resumed_is_uninterrupted),
+        cmocka_unit_test(another_run_is_refused),
+        cmocka_unit_test(damaged_checkpoint_is_passed_over),
+        cmocka_unit_test(changed_data_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
