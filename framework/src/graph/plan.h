@@ -38,5 +38,7 @@ typedef struct plan {
 qfw_status plan_create(const graph *g, const device *dev, uint32_t fallback, const qfw_val *keep,
     uint32_t n_keep, plan **out);
 void plan_destroy(plan *p);
+/* 1 when a reference kernel of the plan reads the entry: it must then not be sealed. */
+int plan_reads_on_host(const plan *p, const store_entry *e);
 
 #endif
