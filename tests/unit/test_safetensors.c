@@ -99,7 +99,7 @@ static const struct {
     {"{\"a\\u0000b\":{}}", 0, "E_ST_JSON", "u0000"},
     /* names that stand twice */
     {"{" TENSOR("a", "U8", "[1]", "[0,1]") "," TENSOR("a", "U8", "[1]", "[0,1]") "}", 1, "E_ST_DUP",
-        "key \"a\" .*first at 1:2 \\(byte 9\\) \\(byte 60\\)"},
+        "key \"a\" .*first at 1:2 \\(byte 9\\) \\(byte 61\\)"},
     {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"dtype\":\"F32\",\"data_offsets\":[0,1]}}", 1,
         "E_ST_DUP", "key \"dtype\" .*\\(byte 14\\) \\(byte 39\\)"},
     /* metadata */
