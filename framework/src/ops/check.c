@@ -56,11 +56,32 @@ qfw_status check_operand(const char *op, const char *name, const op_shape *s, ui
     return check_like(op, name, s, dtypes, &like);
 }
 
+qfw_status check_rows(const char *op, const char *name, const op_shape *s, uint32_t dtypes) {
+    char found[SHAPE_TEXT];
+    QFW_TRY(check_dtype(op, name, s, dtypes));
+    if (s->rank == 1 || s->rank == 2) return QFW_OK;
+    return err_fail("E_OP_SHAPE", QFW_E_SHAPE, "%s: %s is %s, wanted [any] or [any, any]", op, name,
+        shape_text(s->rank, s->dim, found));
+}
+
 qfw_status check_param(
     int right, const char *op, const char *name, double value, const char *wanted) {
     if (right) return QFW_OK;
     return err_fail(
         "E_OP_PARAM", QFW_E_INVALID, "%s: %s is %.9g, wanted %s", op, name, value, wanted);
+}
+
+qfw_status check_dims(const char *op, uint32_t rank, const int64_t *dim, op_shape *out) {
+    int64_t count = 1;
+    QFW_TRY(check_param(rank <= QFW_MAX_DIMS, op, "rank", rank, "at most 4"));
+    *out = (op_shape){0, rank, {1, 1, 1, 1}};
+    for (uint32_t d = 0; d < rank; d++) {
+        QFW_TRY(check_param(dim[d] >= 0 && (!dim[d] || count <= INT64_MAX / 8 / dim[d]), op, "dim",
+            (double)dim[d], "a dimension of a tensor"));
+        out->dim[d] = dim[d];
+        count *= dim[d];
+    }
+    return QFW_OK;
 }
 
 op_shape shape_1d(uint32_t dtype, int64_t dim0) {

@@ -21,11 +21,16 @@ qfw_status check_operand(const char *op, const char *name, const op_shape *s, ui
 /* The same with the rank and the dimensions of `like`. */
 qfw_status check_like(
     const char *op, const char *name, const op_shape *s, uint32_t dtypes, const op_shape *like);
+/* x is [N] or [N, C]. */
+qfw_status check_rows(const char *op, const char *name, const op_shape *s, uint32_t dtypes);
 /* The same where only the dtype matters. */
 qfw_status check_dtype(const char *op, const char *name, const op_shape *s, uint32_t dtypes);
 /* A param is right; else QFW_E_INVALID "op: name is value, wanted ...". */
 qfw_status check_param(
     int right, const char *op, const char *name, double value, const char *wanted);
+
+/* A shape that params ask for: its rank and dimensions are a tensor's. *out has no dtype yet. */
+qfw_status check_dims(const char *op, uint32_t rank, const int64_t *dim, op_shape *out);
 
 /* The text of a shape: "[128, 64]". `out` has room for SHAPE_TEXT bytes. Returns out. */
 #define SHAPE_TEXT 96

@@ -7,8 +7,7 @@ int64_t emit_dim(qfw_graph *g, qfw_val v, uint32_t d) {
     return graph_get((const graph *)(const void *)g, v)->shape.dim[d];
 }
 
-/* A window of v that starts at `first` of dimension d and has `count` there. */
-static qfw_status window(
+qfw_status emit_window(
     qfw_graph *g, qfw_val v, uint32_t d, int64_t first, int64_t count, qfw_val *out) {
     const graph_value *const from = graph_get((const graph *)(const void *)g, v);
     int64_t dim[QFW_MAX_DIMS], stride[QFW_MAX_DIMS];
@@ -25,11 +24,11 @@ static qfw_status window(
 }
 
 qfw_status emit_columns(qfw_graph *g, qfw_val v, int64_t first, int64_t count, qfw_val *out) {
-    return window(g, v, 1, first, count, out);
+    return emit_window(g, v, 1, first, count, out);
 }
 
 qfw_status emit_rows(qfw_graph *g, qfw_val v, int64_t first, int64_t count, qfw_val *out) {
-    return window(g, v, 0, first, count, out);
+    return emit_window(g, v, 0, first, count, out);
 }
 
 qfw_status emit_zeros_like(qfw_graph *g, qfw_val v, qfw_val *out) {

@@ -8,6 +8,9 @@
 
 /* Dimension d of a value of this graph. */
 int64_t emit_dim(qfw_graph *g, qfw_val v, uint32_t d);
+/* A window of v that starts at `first` of dimension d and has `count` there. */
+qfw_status emit_window(
+    qfw_graph *g, qfw_val v, uint32_t d, int64_t first, int64_t count, qfw_val *out);
 /* Columns first .. first+count-1 of v[N,C], or rows of v[N,C] or v[N], as a view. */
 qfw_status emit_columns(qfw_graph *g, qfw_val v, int64_t first, int64_t count, qfw_val *out);
 qfw_status emit_rows(qfw_graph *g, qfw_val v, int64_t first, int64_t count, qfw_val *out);

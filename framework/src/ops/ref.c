@@ -5,11 +5,13 @@
  */
 #include "ops/ref.h"
 
+#include "base/error.h"
 #include "base/mem.h"
 #include "base/parallel.h"
 #include "base/rng.h"
 #include "ops/quant4.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
@@ -168,6 +170,24 @@ qfw_tensor ref_columns(const qfw_tensor *t, int64_t first, int64_t count) {
     part.dim[1] = count;
     part.offset += (uint64_t)(first * t->stride[1]) * qfw_dtype_bytes(t->dtype);
     return part;
+}
+
+qfw_tensor ref_as_matrix(const qfw_tensor *t) {
+    qfw_tensor m = *t;
+    if (t->rank != 1) return m;
+    m.rank = 2;
+    m.dim[1] = m.stride[1] = 1;
+    return m;
+}
+
+qfw_status ref_check_index(const char *op, const qfw_tensor *index, int64_t count) {
+    for (int64_t n = 0; n < index->dim[0]; n++) {
+        const int32_t i = ref_i32(index, ref_at(index, n));
+        if (i < -1 || i >= count)
+            return err_fail("E_OP_VALUE", QFW_E_DATA,
+                "%s: index %" PRId32 " at %" PRId64 ", wanted -1 to %" PRId64, op, i, n, count - 1);
+    }
+    return QFW_OK;
 }
 
 double ref_dot(const double *a, const double *b, int64_t n) {

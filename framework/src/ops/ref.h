@@ -30,6 +30,10 @@ int64_t ref_at(const qfw_tensor *t, int64_t i);
 /* All values of a tensor of rank <= 2, floats or packed, row-major: mem_free it. NULL after
  * err_fail. */
 double *ref_matrix(const qfw_tensor *t);
+/* [N] as [N,1]; a matrix as it is. */
+qfw_tensor ref_as_matrix(const qfw_tensor *t);
+/* Every value of index I32[N] is -1 or below `count`; else QFW_E_DATA. */
+qfw_status ref_check_index(const char *op, const qfw_tensor *index, int64_t count);
 /* Columns first .. first+count-1 of a [N,C] tensor of floats, as a window onto the same memory. */
 qfw_tensor ref_columns(const qfw_tensor *t, int64_t first, int64_t count);
 
