@@ -33,28 +33,39 @@ static char *module_path(const char *param, const char *leaf) {
     return mem_printf("%.*s%s", (int)parent, param, leaf);
 }
 
-static qfw_status add_lora(
-    run *r, size_t *cap, const model_weight *w, const char *leaf, int64_t row0, int64_t rows) {
-    const qfw_cfg *a = run_cfg(r, SECTION_ADAPTER);
-    const int64_t rank = cfg_int(a, "r");
-    const double alpha = cfg_real(a, "lora_alpha");
+/* One LoRA with its entries; `leaf` replaces the last part of the weight's path. */
+typedef struct shape {
+    const char *leaf;
+    int64_t row0, rows, rank;
+    double scale, dropout;
+} shape;
+
+static qfw_status add_lora(run *r, size_t *cap, const model_weight *w, const shape *s) {
+    char name[256];
     if (mem_grow(&r->loras, cap, r->n_loras + 1, sizeof *r->loras)) return QFW_E_NOMEM;
     lora *l = &r->loras[r->n_loras];
     *l = (lora){.param = w->desc.name,
-        .module = module_path(w->desc.name, leaf),
-        .row0 = row0,
-        .rows = rows,
+        .module = module_path(w->desc.name, s->leaf),
+        .row0 = s->row0,
+        .rows = s->rows,
         .which = QFW_ADAPTER_POLICY,
-        .scale = (float)(alpha / (cfg_int(a, "use_rslora") ? sqrt((double)rank) : (double)rank)),
-        .dropout = (float)cfg_real(a, "lora_dropout")};
+        .scale = (float)s->scale,
+        .dropout = (float)s->dropout};
     if (!l->module) return QFW_E_NOMEM;
     r->n_loras++;
-    const int64_t dim_a[2] = {rank, w->desc.dim[1]}, dim_b[2] = {rows, rank};
-    char name[256];
+    const int64_t dim_a[2] = {s->rank, w->desc.dim[1]}, dim_b[2] = {s->rows, s->rank};
     snprintf(name, sizeof name, "%s.lora_A.weight", l->module);
     QFW_TRY(store_add(r->store, name, QFW_MEM_RUN, QFW_F32, 2, dim_a, 0, 0, &l->a));
     snprintf(name, sizeof name, "%s.lora_B.weight", l->module);
     return store_add(r->store, name, QFW_MEM_RUN, QFW_F32, 2, dim_b, 0, 0, &l->b);
+}
+
+/* What the INI's keys say for a module or slice of `rows` rows. */
+static shape asked_shape(const run *r, const char *leaf, int64_t row0, int64_t rows) {
+    const qfw_cfg *a = run_cfg(r, SECTION_ADAPTER);
+    const double rank = (double)cfg_int(a, "r"), alpha = cfg_real(a, "lora_alpha");
+    return (shape){leaf, row0, rows, cfg_int(a, "r"),
+        alpha / (cfg_int(a, "use_rslora") ? sqrt(rank) : rank), cfg_real(a, "lora_dropout")};
 }
 
 /* The LoRAs of one weight: the fused module if it is named, else each slice that is. */
@@ -64,13 +75,15 @@ static qfw_status add_weight_loras(
     const int all = is_listed(targets, "all-linear");
     if (!d->module || d->role == QFW_ROLE_HEAD) return QFW_OK;
     const int fused = all || is_listed(targets, d->module);
-    if (fused) QFW_TRY(add_lora(r, cap, w, d->module, 0, d->dim[0]));
-    for (uint32_t s = 0; s < d->n_slices; s++) {
-        if (!is_listed(targets, d->slices[s].name)) continue;
+    shape s = asked_shape(r, d->module, 0, d->dim[0]);
+    if (fused) QFW_TRY(add_lora(r, cap, w, &s));
+    for (uint32_t i = 0; i < d->n_slices; i++) {
+        if (!is_listed(targets, d->slices[i].name)) continue;
         if (fused)
             return cfg_problem(r->ini, run_cfg(r, SECTION_ADAPTER), "target_modules",
-                "%s and %s, which holds it: name one of them", d->slices[s].name, d->module);
-        QFW_TRY(add_lora(r, cap, w, d->slices[s].name, d->slices[s].row0, d->slices[s].rows));
+                "%s and %s, which holds it: name one of them", d->slices[i].name, d->module);
+        s = asked_shape(r, d->slices[i].name, d->slices[i].row0, d->slices[i].rows);
+        QFW_TRY(add_lora(r, cap, w, &s));
     }
     return QFW_OK;
 }
@@ -112,10 +125,64 @@ static qfw_status check_targets(const run *r, const char *targets) {
     return err_status();
 }
 
+/* Whether `module` of a PEFT folder is weight w or one of its slices; then its rows. */
+static int matches_weight(const model_weight *w, const char *module, int64_t *row0, int64_t *rows) {
+    const qfw_param_desc *d = &w->desc;
+    const size_t n = strlen(d->name) - strlen(".weight");
+    *row0 = 0;
+    *rows = d->dim[0];
+    if (!d->module) return 0;
+    if (strlen(module) == n && !strncmp(module, d->name, n)) return 1;
+    for (uint32_t i = 0; i < d->n_slices; i++) {
+        char *path = module_path(d->name, d->slices[i].name);
+        const int same = path && !strcmp(path, module);
+        mem_free(path);
+        *row0 = d->slices[i].row0;
+        *rows = d->slices[i].rows;
+        if (same) return 1;
+    }
+    return 0;
+}
+
+static qfw_status declare_module(run *r, size_t *cap, const peft_module *m, double dropout) {
+    const char *folder = cfg_text(run_cfg(r, SECTION_ADAPTER), "path");
+    const char *dot = strrchr(m->name, '.');
+    for (uint32_t i = 0; i < r->n_weights; i++) {
+        const model_weight *w = &r->weights[i];
+        int64_t row0, rows;
+        if (!matches_weight(w, m->name, &row0, &rows)) continue;
+        if (m->out != rows || m->in != w->desc.dim[1])
+            return err_also("E_MODEL_SHAPE", QFW_E_DATA,
+                "%s: %s adapts [%lld,%lld], the model has [%lld,%lld] there", folder, m->name,
+                (long long)m->out, (long long)m->in, (long long)rows, (long long)w->desc.dim[1]);
+        const shape s = {dot ? dot + 1 : m->name, row0, rows, m->r, m->scale, dropout};
+        return add_lora(r, cap, w, &s);
+    }
+    return err_also("E_MODEL_EXTRA", QFW_E_DATA, "%s: %s: no such module in model %s", folder,
+        m->name, r->model_component->name);
+}
+
+/* The adapter that a folder holds, as it is: ranks, scales and modules are the folder's. */
+static qfw_status declare_from_folder(run *r, const char *folder) {
+    const qfw_cfg *a = run_cfg(r, SECTION_ADAPTER);
+    size_t cap = 0;
+    peft *p = NULL;
+    QFW_TRY(peft_open(folder, &p));
+    err_clear();
+    const double dropout =
+        cfg_is_set(a, "lora_dropout") ? cfg_real(a, "lora_dropout") : peft_dropout(p);
+    for (uint32_t i = 0; i < peft_count(p); i++)
+        (void)declare_module(r, &cap, peft_at(p, i), dropout);
+    peft_close(p);
+    return err_status();
+}
+
 qfw_status adapters_declare(run *r) {
     const char *targets = cfg_text(run_cfg(r, SECTION_ADAPTER), "target_modules");
     size_t cap = 0;
+    const char *folder = cfg_text(run_cfg(r, SECTION_ADAPTER), "path");
     if (strcmp(cfg_text(run_cfg(r, SECTION_ADAPTER), "use"), "lora")) return QFW_OK;
+    if (*folder) return declare_from_folder(r, folder);
     QFW_TRY(check_targets(r, targets));
     for (uint32_t i = 0; i < r->n_weights; i++)
         QFW_TRY(add_weight_loras(r, &cap, &r->weights[i], targets));
@@ -138,9 +205,31 @@ static qfw_status init_fresh(run *r, const lora *l) {
     return status;
 }
 
+static qfw_status init_from_module(run *r, peft *p, uint32_t i) {
+    const peft_module *m = peft_at(p, i);
+    const lora *l = r->loras;
+    while (strcmp(l->module, m->name)) l++; /* declared from the same folder */
+    float *a = mem_alloc((size_t)(m->r * m->in), sizeof *a);
+    float *b = mem_alloc((size_t)(m->out * m->r), sizeof *b);
+    qfw_status status = a && b ? peft_read(p, i, a, b) : QFW_E_NOMEM;
+    if (status == QFW_OK) status = store_write(r->store, l->a, a);
+    if (status == QFW_OK) status = store_write(r->store, l->b, b);
+    mem_free(a);
+    mem_free(b);
+    return status;
+}
+
 qfw_status adapters_init(run *r) {
-    const char *path = cfg_text(run_cfg(r, SECTION_ADAPTER), "path");
-    if (*path) return peft_load(path, r->store, r->loras, r->n_loras);
-    for (uint32_t i = 0; i < r->n_loras; i++) QFW_TRY(init_fresh(r, &r->loras[i]));
-    return QFW_OK;
+    const char *folder = cfg_text(run_cfg(r, SECTION_ADAPTER), "path");
+    peft *p = NULL;
+    if (!r->n_loras || !*folder) {
+        for (uint32_t i = 0; i < r->n_loras; i++) QFW_TRY(init_fresh(r, &r->loras[i]));
+        return QFW_OK;
+    }
+    QFW_TRY(peft_open(folder, &p));
+    qfw_status status = QFW_OK;
+    for (uint32_t i = 0; status == QFW_OK && i < peft_count(p); i++)
+        status = init_from_module(r, p, i);
+    peft_close(p);
+    return status;
 }

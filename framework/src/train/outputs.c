@@ -28,6 +28,34 @@ static qfw_status write_json(const char *folder, const char *name, json_out *o) 
     return status;
 }
 
+static qfw_status write_adapter(run *r, const char *folder) {
+    const qfw_cfg *a = run_cfg(r, SECTION_ADAPTER);
+    const peft_info info = {.base_model = cfg_text(run_cfg(r, SECTION_MODEL), "path"),
+        .r = cfg_int(a, "r"),
+        .lora_alpha = cfg_real(a, "lora_alpha"),
+        .lora_dropout = cfg_real(a, "lora_dropout"),
+        .use_rslora = (int)cfg_int(a, "use_rslora")};
+    return peft_write(folder, &info, r->store, r->loras, r->n_loras);
+}
+
+static qfw_status write_model(run *r, const char *folder) {
+    uint32_t n = 0;
+    full_weight *weights = mem_alloc(r->n_weights, sizeof *weights);
+    if (!weights) return QFW_E_NOMEM;
+    for (uint32_t i = 0; i < r->n_weights; i++)
+        if (!r->weights[i].tied)
+            weights[n++] = (full_weight){r->weights[i].desc.name, r->weights[i].entry};
+    const qfw_status status = full_write(folder, r->store, weights, n);
+    mem_free(weights);
+    return status;
+}
+
+qfw_status outputs_weights(run *r, const char *folder) {
+    const int is_adapter = r->n_loras > 0;
+    QFW_TRY(is_adapter ? write_adapter(r, folder) : write_model(r, folder));
+    return full_copy_files(cfg_text(run_cfg(r, SECTION_MODEL), "path"), folder, !is_adapter);
+}
+
 qfw_status outputs_resolved(const run *r, const char *folder) {
     char *text = option_resolved(r->sections, MAX_SECTIONS);
     char *path = text ? path_join(folder, "resolved.ini") : NULL;
