@@ -144,22 +144,26 @@ static int matches_weight(const model_weight *w, const char *module, int64_t *ro
     return 0;
 }
 
-static qfw_status declare_module(run *r, size_t *cap, const peft_module *m, double dropout) {
-    const char *folder = cfg_text(run_cfg(r, SECTION_ADAPTER), "path");
+static qfw_status declare_module(run *r, size_t *cap, const model_weight *w, const peft_module *m,
+    int64_t row0, int64_t rows, double dropout) {
     const char *dot = strrchr(m->name, '.');
-    for (uint32_t i = 0; i < r->n_weights; i++) {
-        const model_weight *w = &r->weights[i];
-        int64_t row0, rows;
-        if (!matches_weight(w, m->name, &row0, &rows)) continue;
-        if (m->out != rows || m->in != w->desc.dim[1])
-            return err_also("E_MODEL_SHAPE", QFW_E_DATA,
-                "%s: %s adapts [%lld,%lld], the model has [%lld,%lld] there", folder, m->name,
-                (long long)m->out, (long long)m->in, (long long)rows, (long long)w->desc.dim[1]);
-        const shape s = {dot ? dot + 1 : m->name, row0, rows, m->r, m->scale, dropout};
-        return add_lora(r, cap, w, &s);
+    const shape s = {dot ? dot + 1 : m->name, row0, rows, m->r, m->scale, dropout};
+    if (m->out == rows && m->in == w->desc.dim[1]) return add_lora(r, cap, w, &s);
+    return err_also("E_MODEL_SHAPE", QFW_E_DATA,
+        "%s: %s adapts [%lld,%lld], the model has [%lld,%lld] there",
+        cfg_text(run_cfg(r, SECTION_ADAPTER), "path"), m->name, (long long)m->out, (long long)m->in,
+        (long long)rows, (long long)w->desc.dim[1]);
+}
+
+/* The modules of `p` that adapt weight w, marked in `used`. */
+static void declare_weight(
+    run *r, size_t *cap, const model_weight *w, const peft *p, double dropout, uint8_t *used) {
+    int64_t row0, rows;
+    for (uint32_t i = 0; i < peft_count(p); i++) {
+        if (!matches_weight(w, peft_at(p, i)->name, &row0, &rows)) continue;
+        used[i] = 1;
+        (void)declare_module(r, cap, w, peft_at(p, i), row0, rows, dropout);
     }
-    return err_also("E_MODEL_EXTRA", QFW_E_DATA, "%s: %s: no such module in model %s", folder,
-        m->name, r->model_component->name);
 }
 
 /* The adapter that a folder holds, as it is: ranks, scales and modules are the folder's. */
@@ -168,13 +172,20 @@ static qfw_status declare_from_folder(run *r, const char *folder) {
     size_t cap = 0;
     peft *p = NULL;
     QFW_TRY(peft_open(folder, &p));
-    err_clear();
+    uint8_t *used = mem_alloc(peft_count(p), 1);
     const double dropout =
         cfg_is_set(a, "lora_dropout") ? cfg_real(a, "lora_dropout") : peft_dropout(p);
-    for (uint32_t i = 0; i < peft_count(p); i++)
-        (void)declare_module(r, &cap, peft_at(p, i), dropout);
+    err_clear();
+    for (uint32_t i = 0; used && i < r->n_weights; i++)
+        declare_weight(r, &cap, &r->weights[i], p, dropout, used);
+    for (uint32_t i = 0; used && i < peft_count(p); i++)
+        if (!used[i])
+            (void)err_also("E_MODEL_EXTRA", QFW_E_DATA, "%s: %s: no such module in model %s",
+                folder, peft_at(p, i)->name, r->model_component->name);
+    const qfw_status status = used ? err_status() : QFW_E_NOMEM;
+    mem_free(used);
     peft_close(p);
-    return err_status();
+    return status;
 }
 
 qfw_status adapters_declare(run *r) {
