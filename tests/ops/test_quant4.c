@@ -155,6 +155,21 @@ static void test_nested_scales_are_the_nearest(void **state) {
     assert_true(differ < N / 50);
 }
 
+/* Half way between two codes the GPU's search stays with the even one. The mean of +-m and +-1 is 0. */
+static void test_ties_of_nested_scales(void **state) {
+    const float *const map = quant8_map();
+    (void)state;
+    for (int i = 0; i < 255; i++) {
+        const float m = (map[i] + map[i + 1]) * 0.5f;
+        const float absmax[4] = {m, -m, 1, -1};
+        float nested[1], offset;
+        uint8_t codes[4];
+        assert_int_equal(quant8_nest(absmax, 4, QUANT8_NEAREST, codes, nested, &offset), QFW_OK);
+        assert_true(offset == 0 && nested[0] == 1);
+        assert_int_equal(codes[0], i % 2 ? i + 1 : i);
+    }
+}
+
 /* Decoding any range of a nested weight gives codebook * (map * nested + offset), each rounded to
  * fp32. */
 static void test_decode(void **state) {
@@ -202,6 +217,7 @@ int main(void) {
         cmocka_unit_test(test_refuses_what_is_not_finite),
         cmocka_unit_test(test_dynamic_map),
         cmocka_unit_test(test_nested_scales_are_the_nearest),
+        cmocka_unit_test(test_ties_of_nested_scales),
         cmocka_unit_test(test_decode),
     };
     return cmocka_run_group_tests_name("quant4", tests, NULL, NULL);

@@ -78,6 +78,30 @@ static void test_values(void **state) {
     eager_destroy(e);
 }
 
+static void test_every_statistic_is_its_formula(void **state) {
+    eager *const e = eager_create();
+    const op_call c = xent(e, QFW_F64, N);
+    qfw_val out[6];
+    (void)state;
+    call_run(e, &c, out);
+    for (int n = 0; n < N; n++) {
+        const double *const z = eager_read(e, c.in[0]) + n * V;
+        double sum = 0, sum2 = 0, mean = 0, entropy = 0;
+        if (label_of(n) == QFW_IGNORE_LABEL) continue;
+        for (int v = 0; v < V; v++) {
+            sum += exp(z[v]);
+            sum2 += exp(2 * z[v]);
+            mean += z[v] / V;
+        }
+        for (int v = 0; v < V; v++) entropy -= exp(z[v]) / sum * log(exp(z[v]) / sum);
+        const double want[6] = {z[label_of(n)] - log(sum), log(sum), 0, entropy, mean, log(sum2)};
+        for (int o = 0; o < 6; o++)
+            assert_true(o == 2 || fabs(eager_read(e, out[o])[n] - want[o]) < 1e-13);
+        for (int v = 0; v < V; v++) assert_true(z[v] <= z[(int)eager_read(e, out[2])[n]]);
+    }
+    eager_destroy(e);
+}
+
 static void test_the_greatest_logit_wins_and_huge_ones_do_not_overflow(void **state) {
     eager *const e = eager_create();
     const double logits[V] = {-1e30, 5, 2000, 2000, 7, -2000, 0};
@@ -147,19 +171,26 @@ static void test_decompositions(void **state) {
     }
 }
 
-/* A vocabulary of 1.5 million makes chunks of 16 rows: 10 are more than one CONCAT takes. */
-static void test_many_chunks(void **state) {
-    enum { ROWS = 146, WIDE = 1500000 };
+/* A vocabulary of 1.1 million makes chunks of 16 rows: the 17th row is a chunk of its own. */
+static void test_chunks(void **state) {
+    enum { ROWS = 17, WIDE = 1100000 };
     eager *const e = eager_create();
     int32_t labels[ROWS];
     op_call f = {.code = QFW_OP_TOKEN_LOGPROB, .n_in = 3, .n_out = 6, .want = {1, 1, 0, 0, 0, 0}};
+    op_call b = {.code = QFW_OP_TOKEN_LOGPROB_BWD, .n_in = 5, .n_out = 2, .want = {1, 1}};
+    qfw_val out[6];
     (void)state;
-    for (int n = 0; n < ROWS; n++) labels[n] = n % 9 ? QFW_IGNORE_LABEL : n * 7;
-    f.in[0] = eager_random(e, QFW_F32, ROWS, 1);
-    f.in[1] = eager_random(e, QFW_F32, WIDE, 1);
-    f.in[2] = eager_ints(e, ROWS, labels);
+    for (int n = 0; n < ROWS; n++) labels[n] = n % 8 ? QFW_IGNORE_LABEL : 5 + n * 7;
+    f.in[0] = b.in[1] = eager_random(e, QFW_F32, ROWS, 2);
+    f.in[1] = b.in[2] = eager_random(e, QFW_F32, WIDE, 2);
+    f.in[2] = b.in[3] = eager_ints(e, ROWS, labels);
     check_decomposition(e, &f, 2e-6);
-    assert_int_equal(eager_count(e, QFW_OP_XENT), 10);
+    assert_int_equal(eager_count(e, QFW_OP_XENT), 2);
+    call_run(e, &f, out);
+    b.in[0] = eager_random_1d(e, QFW_F32, ROWS, 0, 1);
+    b.in[4] = out[1];
+    check_decomposition(e, &b, 2e-6);
+    assert_int_equal(eager_count(e, QFW_OP_XENT_BWD), 2);
     eager_destroy(e);
 }
 
@@ -217,11 +248,12 @@ static void test_refusals(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_values),
+        cmocka_unit_test(test_every_statistic_is_its_formula),
         cmocka_unit_test(test_the_greatest_logit_wins_and_huge_ones_do_not_overflow),
         cmocka_unit_test(test_fused_equals_logits_then_xent),
         cmocka_unit_test(test_gradients),
         cmocka_unit_test(test_decompositions),
-        cmocka_unit_test(test_many_chunks),
+        cmocka_unit_test(test_chunks),
         cmocka_unit_test(test_in_place),
         cmocka_unit_test(test_the_number_of_threads_changes_no_bit),
         cmocka_unit_test(test_refusals),
