@@ -1,7 +1,7 @@
 /* exec.h -- runs a plan. All memory is taken in exec_create; a run allocates nothing.
  *
  * Several plans (one per batch shape) share one arena: they never run at the same time, and what
- * was written to the inputs of one, or can be read from it, is lost when another is written or runs.
+ * was written to the inputs of one, or can be read from it, is lost when another one runs.
  */
 #ifndef GRAPH_EXEC_H
 #define GRAPH_EXEC_H
