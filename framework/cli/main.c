@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "plugin/host.h"
 #include "plugin/loader.h"
 #include "train/run.h"
@@ -183,7 +184,7 @@ static int is_flag(const char *word, run_flags *f) {
 }
 
 static int run_command(int argc, char **argv) {
-    const char **set = calloc((size_t)argc, sizeof *set);
+    const char **set = mem_alloc((size_t)argc, sizeof *set);
     run_flags flags = {.set = set};
     words w = {argc, 0, argv};
     int missing = 0, code = EXIT_OK;
@@ -206,7 +207,7 @@ static int run_command(int argc, char **argv) {
         catch_signals();
         if (run_main(&flags, stdout) != QFW_OK) code = report();
     }
-    free(set);
+    mem_free(set);
     return code;
 }
 

@@ -12,6 +12,7 @@
 #include "base/parallel.h"
 #include "plugin/host.h"
 #include "qfw/ops.h"
+#include "qfw/ops_prim.h"
 #include "qfw/plugin.h"
 
 #include <cmocka.h>
@@ -158,10 +159,13 @@ static void reference_kernels_run(void **state) {
         sizeof from, QFW_F32, 1, 0, {4, 1, 1, 1}, {1, 0, 0, 0}, (qfw_mem *)(void *)x, 0, NULL, 0};
     qfw_tensor to = from;
     to.mem = (qfw_mem *)(void *)y;
+    const qfw_copy_params f32 = {sizeof f32, QFW_F32};
     const qfw_op copy = {.size = sizeof copy,
         .code = QFW_OP_COPY,
         .n_in = 1,
         .n_out = 1,
+        .param_bytes = sizeof f32,
+        .params = &f32,
         .in = {&from},
         .out = {&to}};
     assert_int_equal(h->ref_run(h, &copy), QFW_OK);

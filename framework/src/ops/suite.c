@@ -28,7 +28,7 @@ static const struct tolerance {
     {QFW_OP_ROPE, 1e-6, 1e-2, 2e-3},
     {QFW_OP_SWIGLU, 2e-6, 1e-2, 2e-3},
     {QFW_OP_SWIGLU_BWD, 5e-6, 1e-2, 2e-3},
-    {QFW_OP_ATTN, 1e-5, 2e-2, 4e-3},
+    {QFW_OP_ATTN, 2e-5, 2e-2, 4e-3}, /* exp turns the error of large scores into a factor */
     {QFW_OP_ATTN_BWD, 1e-4, 4e-2, 1e-2},
     {QFW_OP_EMBED, 0, 0, 0},
     {QFW_OP_EMBED_BWD, 2e-6, 1e-2, 2e-3},
