@@ -232,6 +232,8 @@ const json_node *json_node_member(const json_node *object, const char *key) {
 
 const char *json_node_str(const json_node *v) { return json_string_value(jansson(v)); }
 int64_t json_node_i64(const json_node *v) { return json_integer_value(jansson(v)); }
+int json_node_true(const json_node *v) { return json_is_true(jansson(v)); }
+double json_node_f64(const json_node *v) { return json_number_value(jansson(v)); }
 
 static json_member member_at(void *at) {
     if (!at) return (json_member){NULL, NULL, NULL};

@@ -49,6 +49,8 @@ const json_node *json_node_item(const json_node *array, uint64_t i);         /* 
 const json_node *json_node_member(const json_node *object, const char *key); /* NULL: none */
 const char *json_node_str(const json_node *v); /* NULL: not a string */
 int64_t json_node_i64(const json_node *v);     /* 0: not an integer */
+int json_node_true(const json_node *v);        /* 0: anything but true */
+double json_node_f64(const json_node *v);      /* 0: not a number */
 /* Members in file order: for (json_member m = json_first(v); m.key; m = json_next(v, m)) ... */
 typedef struct json_member {
     const char *key; /* NULL past the last */

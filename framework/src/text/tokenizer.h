@@ -19,7 +19,8 @@ void tokenizer_close(tokenizer *t);
 
 typedef struct ids {
     int32_t *id;
-    size_t n, cap;
+    uint8_t *mark; /* 1: some byte that the token stands for lies in a marked part */
+    size_t n, cap, mark_cap;
 } ids;
 void ids_free(ids *v);
 
@@ -29,25 +30,29 @@ void ids_free(ids *v);
 qfw_status tokenizer_encode(const tokenizer *t, const char *text, size_t n, int special, ids *out);
 /* A text made of parts, some of which are taken as special-aware and some as plain: the chat
  * templates. What is normalised together and split by added tokens is as if the whole had been one
- * text. */
+ * text; an added token is found where all of it is special-aware. */
 typedef struct text_part {
     const char *text;
     size_t n;
-    int special;
+    int special, mark;
 } text_part;
 qfw_status tokenizer_encode_parts(
     const tokenizer *t, const text_part *parts, size_t n_parts, ids *out);
-/* The text of n ids, through the decoder; mem_free. skip_special leaves special tokens out. */
-qfw_status tokenizer_decode(
-    const tokenizer *t, const int32_t *id, size_t n, int skip_special, char **text);
+/* The text of n ids, through the decoder; mem_free. skip_special leaves special tokens out. A text
+ * may hold NUL: n_bytes is its length. Ids that are none are E_TOK_ID. */
+qfw_status tokenizer_decode(const tokenizer *t, const int32_t *id, size_t n, int skip_special,
+    char **text, size_t *n_bytes);
 /* One token as it stands in the vocabulary, for printing; NULL for an id that is none. */
 const char *tokenizer_token(const tokenizer *t, int32_t id);
 int32_t tokenizer_id(const tokenizer *t, const char *token); /* -1: none */
 int32_t tokenizer_bos(const tokenizer *t);                   /* -1: none */
 int32_t tokenizer_eos(const tokenizer *t);                   /* -1: none */
 int32_t tokenizer_pad(const tokenizer *t);
-int tokenizer_adds_bos(const tokenizer *t); /* add_bos_token of the config */
-int64_t tokenizer_size(const tokenizer *t); /* largest id + 1 */
+/* The post-processor puts the BOS in front of a text; the calls above leave that to the caller. */
+int tokenizer_adds_bos(const tokenizer *t);
+int tokenizer_is_special(const tokenizer *t, int32_t id);
+int64_t tokenizer_size(const tokenizer *t);  /* largest id + 1 */
+int64_t tokenizer_limit(const tokenizer *t); /* ids of data are below: the model's vocab, or size */
 /* the Jinja text, never executed; NULL: none */
 const char *tokenizer_chat_template(const tokenizer *t);
 
