@@ -111,8 +111,14 @@ static void test_decompositions(void **state) {
     for (int64_t N = 0; N <= 5; N += 5)
         for (int drop = 0; drop < 2; drop++) {
             eager *const e = eager_create();
+            const op_call nf = forward(e, QFW_BF16, N, drop ? &dropping : &plain);
+            op_call nb = backward(e, QFW_BF16, N, drop ? &dropping : &plain);
             const op_call f = forward(e, QFW_F32, N, drop ? &dropping : &plain);
             op_call b = backward(e, QFW_F32, N, drop ? &dropping : &plain);
+            check_decomposition(e, &nf, 3e-2);
+            check_decomposition(e, &nb, 3e-2);
+            nb.in[6] = eager_random(e, QFW_F32, N, K);
+            check_decomposition(e, &nb, 3e-2);
             check_decomposition(e, &f, 2e-6);
             check_decomposition(e, &b, 2e-6);
             b.in[6] = 0;

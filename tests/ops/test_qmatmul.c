@@ -76,9 +76,12 @@ static void test_decompositions(void **state) {
             op_call f = call(e, QFW_OP_QMATMUL, QFW_F32, QFW_NF4, N, M, K);
             op_call b = call(e, QFW_OP_QMATMUL_DX, QFW_F32, QFW_NF4, N, M, K);
             if (!acc) f.in[2] = b.in[2] = 0;
+            op_call nf = call(e, QFW_OP_QMATMUL, QFW_BF16, QFW_NF4, N, M, K);
+            nf.in[2] = f.in[2]; /* fp32, or none */
+            if (i == 1) check_decomposition(e, &nf, 2e-2);
             check_decomposition(e, &f, 2e-6);
             check_decomposition(e, &b, 2e-6);
-            assert_int_equal(eager_count(e, QFW_OP_DEQUANT4), i == 0 ? 6 : 2);
+            assert_int_equal(eager_count(e, QFW_OP_DEQUANT4), i == 0 ? 6 : i == 1 ? 3 : 2);
             eager_destroy(e);
         }
 }

@@ -65,6 +65,15 @@ static void test_decompositions(void **state) {
     eager_destroy(e);
 }
 
+static void test_narrow_decompositions(void **state) {
+    eager *const e = eager_create();
+    const op_call p = packed(e, QFW_BF16, 3, 5), dp = backward(e, &p, 3, 5);
+    (void)state;
+    check_decomposition(e, &p, 3e-2);
+    check_decomposition(e, &dp, 3e-2);
+    eager_destroy(e);
+}
+
 static void test_in_place(void **state) {
     eager *const e = eager_create();
     const op_call p = packed(e, QFW_F32, 3, 5), a = apart(e, QFW_F32, 3, 5);
@@ -96,6 +105,7 @@ int main(void) {
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_gradients),
         cmocka_unit_test(test_decompositions),
+        cmocka_unit_test(test_narrow_decompositions),
         cmocka_unit_test(test_in_place),
         cmocka_unit_test(test_refusals),
     };

@@ -159,6 +159,9 @@ static void test_decompositions(void **state) {
     for (int64_t n = 0; n <= N; n += N) {
         eager *const e = eager_create();
         op_call f = fused(e, QFW_F32, n), b = fused_bwd(e, QFW_F32, n);
+        const op_call nf = fused(e, QFW_BF16, n), nb = fused_bwd(e, QFW_BF16, n);
+        check_decomposition(e, &nf, 3e-2);
+        check_decomposition(e, &nb, 3e-2);
         check_decomposition(e, &f, 2e-6);
         memcpy(f.want, few, sizeof few);
         check_decomposition(e, &f, 2e-6);

@@ -127,6 +127,7 @@ void check_decomposition(eager *e, const op_call *c, double tolerance) {
     for (uint32_t o = 0; o < c->n_out; o++) {
         if (!c->want[o]) continue;
         assert_int_not_equal(result[o], 0);
+        assert_int_equal(eager_shape(e, result[o]).dtype, eager_shape(e, out[o]).dtype);
         const double apart = eager_distance(e, result[o], out[o]);
         if (!(apart <= tolerance)) fail_msg("output %u is %g off when decomposed", o, apart);
     }

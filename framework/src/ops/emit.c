@@ -7,6 +7,22 @@ int64_t emit_dim(qfw_graph *g, qfw_val v, uint32_t d) {
     return graph_get((const graph *)(const void *)g, v)->shape.dim[d];
 }
 
+uint32_t emit_dtype(qfw_graph *g, qfw_val v) {
+    return graph_get((const graph *)(const void *)g, v)->shape.dtype;
+}
+
+qfw_status emit_as(qfw_graph *g, uint32_t dtype, qfw_val v, qfw_val *out) {
+    const qfw_copy_params p = {sizeof p, dtype};
+    *out = v;
+    if (!v || emit_dtype(g, v) == dtype) return QFW_OK;
+    return g->api->op(g, QFW_OP_COPY, &v, 1, &p, sizeof p, NULL, out, 1);
+}
+
+qfw_status emit_zeros(qfw_graph *g, uint32_t dtype, int64_t dim0, int64_t dim1, qfw_val *out) {
+    const qfw_fill_params p = {sizeof p, dtype, 2, 0, {dim0, dim1, 1, 1}, 0};
+    return g->api->op(g, QFW_OP_FILL, NULL, 0, &p, sizeof p, NULL, out, 1);
+}
+
 qfw_status emit_window(
     qfw_graph *g, qfw_val v, uint32_t d, int64_t first, int64_t count, qfw_val *out) {
     const graph_value *const from = graph_get((const graph *)(const void *)g, v);
@@ -42,6 +58,15 @@ qfw_status emit_gemm(qfw_graph *g, const emit_product *p, qfw_val *out) {
         sizeof params, p->trans_a, p->trans_b, p->alpha, p->c ? p->col0 : 0};
     const qfw_val in[3] = {p->a, p->b, p->c};
     return g->api->op(g, QFW_OP_GEMM, in, 3, &params, sizeof params, NULL, out, 1);
+}
+
+qfw_status emit_gemm_as(qfw_graph *g, uint32_t dtype, const emit_product *p, qfw_val *out) {
+    emit_product added = *p;
+    QFW_TRY(emit_as(g, dtype, p->c, &added.c));
+    if (!p->c && emit_dtype(g, p->a) != dtype)
+        QFW_TRY(emit_zeros(
+            g, dtype, emit_dim(g, p->a, p->trans_a), emit_dim(g, p->b, !p->trans_b), &added.c));
+    return emit_gemm(g, &added, out);
 }
 
 static qfw_status fold(qfw_graph *g, emit_list *list) {

@@ -6,8 +6,13 @@
 
 #include "ops/op.h"
 
-/* Dimension d of a value of this graph. */
+/* Dimension d of a value of this graph, and its dtype. */
 int64_t emit_dim(qfw_graph *g, qfw_val v, uint32_t d);
+uint32_t emit_dtype(qfw_graph *g, qfw_val v);
+/* v, or a copy of it, with this dtype; 0 for v 0. */
+qfw_status emit_as(qfw_graph *g, uint32_t dtype, qfw_val v, qfw_val *out);
+/* A new [dim0,dim1] of zeros. */
+qfw_status emit_zeros(qfw_graph *g, uint32_t dtype, int64_t dim0, int64_t dim1, qfw_val *out);
 /* A window of v that starts at `first` of dimension d and has `count` there. */
 qfw_status emit_window(
     qfw_graph *g, qfw_val v, uint32_t d, int64_t first, int64_t count, qfw_val *out);
@@ -25,6 +30,8 @@ typedef struct emit_product { /* operands and params of a GEMM; c 0: none */
     int64_t col0;
 } emit_product;
 qfw_status emit_gemm(qfw_graph *g, const emit_product *p, qfw_val *out);
+/* The same with a result of this dtype, whatever the operands are. */
+qfw_status emit_gemm_as(qfw_graph *g, uint32_t dtype, const emit_product *p, qfw_val *out);
 
 /* Add v to the end of a list that is being concatenated along `axis`: at most QFW_MAX_IN values
  * wait in it, a full list becomes one value first. emit_concat_end gives the whole. */

@@ -89,22 +89,24 @@ static qfw_status lora_decompose(op_decompose *d) {
 static qfw_status lora_bwd_decompose(op_decompose *d) {
     qfw_graph *const g = d->g;
     const qfw_lora_params *const p = d->params;
+    const uint32_t stat = shape_stat_dtype(emit_dtype(g, d->in[0]));
     qfw_val dys, xd, t;
     QFW_TRY(emit_columns(g, d->in[0], p->col0, emit_dim(g, d->in[3], 0), &dys));
     QFW_TRY(dropped(g, p, d->in[1], d->in[5], &xd));
     const emit_product back = {.a = dys, .b = d->in[3], .alpha = p->scale};
     QFW_TRY(emit_gemm(g, &back, &t));
     const emit_product da = {.a = t, .b = xd, .trans_a = 1, .alpha = 1};
-    QFW_TRY(emit_gemm(g, &da, &d->result[1]));
+    QFW_TRY(emit_gemm_as(g, stat, &da, &d->result[1]));
     const emit_product db = {.a = dys, .b = d->in[4], .trans_a = 1, .alpha = p->scale};
-    QFW_TRY(emit_gemm(g, &db, &d->result[2]));
+    QFW_TRY(emit_gemm_as(g, stat, &db, &d->result[2]));
     if (!d->want[0]) return QFW_OK;
     const int drop = p->p != 0.0f;
-    const emit_product through = {.a = t, .b = d->in[2], .c = drop ? 0 : d->in[6], .alpha = 1};
-    qfw_val dx;
+    qfw_val acc, dx;
+    QFW_TRY(emit_as(g, emit_dtype(g, d->in[0]), d->in[6], &acc));
+    const emit_product through = {.a = t, .b = d->in[2], .c = drop ? 0 : acc, .alpha = 1};
     QFW_TRY(emit_gemm(g, &through, &dx));
     if (drop) QFW_TRY(dropped(g, p, dx, d->in[5], &dx));
-    if (drop && d->in[6]) QFW_TRY(qfw_binary(g, QFW_ADD, d->in[6], dx, &dx));
+    if (drop && acc) QFW_TRY(qfw_binary(g, QFW_ADD, acc, dx, &dx));
     d->result[0] = dx;
     return QFW_OK;
 }

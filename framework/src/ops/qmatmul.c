@@ -45,9 +45,11 @@ static qfw_status dequant(qfw_graph *g, qfw_val w, int64_t row0, int64_t rows, q
 static qfw_status qmatmul_decompose(op_decompose *d) {
     qfw_graph *const g = d->g;
     const int64_t N = emit_dim(g, d->in[0], 0), M = emit_dim(g, d->in[1], 0);
-    const int64_t slab = slab_rows(emit_dim(g, d->in[1], 1)), dim[QFW_MAX_DIMS] = {N, M, 1, 1};
-    qfw_val y = d->in[2];
-    if (!y && M > slab) QFW_TRY(qfw_fill(g, 0, 2, dim, &y));
+    const int64_t slab = slab_rows(emit_dim(g, d->in[1], 1));
+    const uint32_t dtype = emit_dtype(g, d->in[0]);
+    qfw_val y;
+    QFW_TRY(emit_as(g, dtype, d->in[2], &y));
+    if (!y && M > slab) QFW_TRY(emit_zeros(g, dtype, N, M, &y));
     for (int64_t row0 = 0; row0 < M || row0 == 0; row0 += slab) {
         emit_product p = {.a = d->in[0], .c = y, .trans_b = 1, .alpha = 1, .col0 = row0};
         QFW_TRY(dequant(g, d->in[1], row0, M - row0 < slab ? M - row0 : slab, &p.b));
@@ -61,7 +63,8 @@ static qfw_status qmatmul_decompose(op_decompose *d) {
 static qfw_status qmatmul_dx_decompose(op_decompose *d) {
     qfw_graph *const g = d->g;
     const int64_t M = emit_dim(g, d->in[1], 0), slab = slab_rows(emit_dim(g, d->in[1], 1));
-    qfw_val dx = d->in[2];
+    qfw_val dx;
+    QFW_TRY(emit_as(g, emit_dtype(g, d->in[0]), d->in[2], &dx));
     for (int64_t row0 = 0; row0 < M || row0 == 0; row0 += slab) {
         const int64_t rows = M - row0 < slab ? M - row0 : slab;
         emit_product p = {.c = dx, .alpha = 1};

@@ -93,7 +93,7 @@ static qfw_status chunk_backward(
     QFW_TRY(emit_gemm(g, &out, dhidden));
     if (!d->want[1]) return QFW_OK;
     const emit_product add = {.a = out.a, .b = logits.a, .c = *dw, .trans_a = 1, .alpha = 1};
-    return emit_gemm(g, &add, dw);
+    return emit_gemm_as(g, shape_stat_dtype(emit_dtype(g, d->in[1])), &add, dw);
 }
 
 static qfw_status token_logprob_bwd_decompose(op_decompose *d) {
