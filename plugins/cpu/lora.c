@@ -10,7 +10,7 @@
 #include "cpu.h"
 
 /* Width of a column item of da. A multiple of 4: where dropout's words begin. */
-enum { COLS = 256 };
+enum { COLS = 256, SHARE_ROWS = 32 };
 
 typedef struct lora_job {
     const qfw_lora_params *p;
@@ -82,8 +82,15 @@ static void lora_item(void *arg, uint32_t item, uint32_t worker) {
     }
 }
 
-/* Floats of scratch that one worker needs. */
+/* Floats of scratch that one worker needs forward, and backward; even, so that doubles are
+ * aligned. */
 static int64_t scratch_floats(int64_t k, int64_t r) { return PANEL_ROWS * (k + r + COLS); }
+
+static int64_t backward_floats(int64_t k, int64_t r, int64_t rows) {
+    const int64_t panels = PANEL_ROWS * (k > rows ? k : rows);
+    const int64_t sums = 3 * r * COLS + PANEL_ROWS * COLS;
+    return panels > sums ? panels : sums;
+}
 
 uint32_t cpu_lora_supports(const qfw_op *op) { return cpu_support(op); }
 
@@ -112,44 +119,85 @@ qfw_status cpu_lora(const cpu_call *c) {
     return QFW_OK;
 }
 
-/* t = scale * dys * b for one panel of rows. */
+/* t = scale * dys * b for one panel of rows; dys padded, so that no row of t knows its
+ * neighbours. */
 static void t_item(void *arg, uint32_t item, uint32_t worker) {
     const lora_job *j = (const lora_job *)arg;
     const int64_t row = (int64_t)item * PANEL_ROWS, rows = cpu_min(PANEL_ROWS, j->n - row);
-    (void)worker;
-    memset(j->t + row * j->r, 0, (size_t)(PANEL_ROWS * j->r) * sizeof(float));
-    cpu_sgemm(&(cpu_matmul){.m = rows,
+    const int64_t width = j->rows;
+    cpu_matmul p = {.m = PANEL_ROWS,
         .n = j->r,
-        .k = j->rows,
+        .k = width,
         .lda = j->dy->stride[0],
         .ldb = j->b->stride[0],
         .ldy = j->r,
         .alpha = j->p->scale,
         .a = cpu_f32(j->dy) + row * j->dy->stride[0] + j->p->col0,
         .b = cpu_f32(j->b),
-        .y = j->t + row * j->r});
+        .y = j->t + row * j->r};
+    if (rows < PANEL_ROWS) {
+        float *padded = j->scratch + worker * j->scratch_size;
+        for (int64_t i = 0; i < rows; i++)
+            memcpy(padded + i * width, p.a + i * p.lda, (size_t)width * sizeof(float));
+        memset(padded + rows * width, 0, (size_t)((PANEL_ROWS - rows) * width) * sizeof(float));
+        p.a = padded;
+        p.lda = width;
+    }
+    cpu_sgemm(&p);
 }
 
-/* da[:, cols] = sum over panels of t^T * drop(x)[:, cols]. */
+/* sums[m,n] += a[rows,m]^T * b[rows,n], a few rows at a time in fp32, their shares added in double:
+ * how a window is cut into batches then hardly shows. */
+static void add_product(double *sums, float *tile, const float *a, int64_t lda, int64_t m,
+    const float *b, int64_t ldb, int64_t n, int64_t rows) {
+    for (int64_t row = 0; row < rows; row += SHARE_ROWS) {
+        cpu_sgemm(&(cpu_matmul){.trans_a = 1,
+            .m = m,
+            .n = n,
+            .k = cpu_min(SHARE_ROWS, rows - row),
+            .lda = lda,
+            .ldb = ldb,
+            .ldy = n,
+            .alpha = 1,
+            .a = a + row * lda,
+            .b = b + row * ldb,
+            .y = tile});
+        for (int64_t i = 0; i < m * n; i++) sums[i] += (double)tile[i];
+    }
+}
+
+static void put_sums(const qfw_tensor *to, int64_t row, int64_t col, const double *sums, int64_t m,
+    int64_t n, float scale) {
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t v = 0; v < n; v++)
+            cpu_f32(to)[(row + i) * to->stride[0] + col + v] = scale * (float)sums[i * n + v];
+}
+
+/* da[:, cols] = sum over rows of t^T * drop(x)[:, cols]. */
 static void da_item(void *arg, uint32_t item, uint32_t worker) {
     const lora_job *j = (const lora_job *)arg;
     const int64_t col = (int64_t)item * COLS, cols = cpu_min(COLS, j->k - col);
-    float *xd = j->scratch + worker * j->scratch_size;
+    double *sums = (double *)(void *)(j->scratch + worker * j->scratch_size);
+    float *tile = (float *)(void *)(sums + j->r * COLS), *xd = tile + j->r * COLS;
+    memset(sums, 0, (size_t)(j->r * cols) * sizeof *sums);
     for (int64_t row = 0; row < j->n; row += PANEL_ROWS) {
         drop_panel(j, row, col, cols, xd);
-        cpu_sgemm(&(cpu_matmul){.trans_a = 1,
-            .accumulate = row > 0,
-            .m = j->r,
-            .n = cols,
-            .k = PANEL_ROWS,
-            .lda = j->r,
-            .ldb = cols,
-            .ldy = j->da->stride[0],
-            .alpha = 1,
-            .a = j->t + row * j->r,
-            .b = xd,
-            .y = cpu_f32(j->da) + col});
+        add_product(sums, tile, j->t + row * j->r, j->r, j->r, xd, cols, cols,
+            cpu_min(PANEL_ROWS, j->n - row));
     }
+    put_sums(j->da, 0, col, sums, j->r, cols, 1);
+}
+
+/* db[rows, :] = scale * sum over rows of dys^T * xa. */
+static void db_item(void *arg, uint32_t item, uint32_t worker) {
+    const lora_job *j = (const lora_job *)arg;
+    const int64_t first = (int64_t)item * COLS, m = cpu_min(COLS, j->rows - first);
+    double *sums = (double *)(void *)(j->scratch + worker * j->scratch_size);
+    float *tile = (float *)(void *)(sums + j->r * COLS);
+    memset(sums, 0, (size_t)(m * j->r) * sizeof *sums);
+    add_product(sums, tile, cpu_f32(j->dy) + j->p->col0 + first, j->dy->stride[0], m,
+        cpu_f32(j->xa), j->xa->stride[0], j->r, j->n);
+    put_sums(j->db, first, 0, sums, m, j->r, j->p->scale);
 }
 
 /* dx = drop'(t * a) + acc for one panel of rows. */
@@ -204,26 +252,10 @@ qfw_status cpu_lora_bwd(const cpu_call *c) {
         .r = op->in[2]->dim[0],
         .rows = op->in[3]->dim[0]};
     job.scratch = job.t + cpu_padded(job.n, PANEL_ROWS) * job.r;
-    job.scratch_size = scratch_floats(job.k, job.r);
+    job.scratch_size = backward_floats(job.k, job.r, job.rows);
     cpu_parallel(c, cpu_panels(job.n, PANEL_ROWS), t_item, &job);
-    if (job.n == 0) {
-        memset(cpu_f32(job.da), 0, (size_t)(job.r * job.k) * sizeof(float));
-    } else {
-        cpu_parallel(c, cpu_panels(job.k, COLS), da_item, &job);
-    }
-    cpu_gemm(c,
-        &(cpu_matmul){.trans_a = 1,
-            .m = job.rows,
-            .n = job.r,
-            .k = job.n,
-            .lda = job.dy->stride[0],
-            .ldb = job.xa->stride[0],
-            .ldy = job.db->stride[0],
-            .alpha = job.p->scale,
-            .a = cpu_f32(job.dy) + job.p->col0,
-            .b = cpu_f32(job.xa),
-            .y = cpu_f32(job.db)},
-        NULL);
+    cpu_parallel(c, cpu_panels(job.k, COLS), da_item, &job);
+    cpu_parallel(c, cpu_panels(job.rows, COLS), db_item, &job);
     if (job.dx) cpu_parallel(c, cpu_panels(job.n, PANEL_ROWS), dx_item, &job);
     return QFW_OK;
 }

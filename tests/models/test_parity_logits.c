@@ -98,7 +98,7 @@ static void check_case(uint64_t i, const char *config_name) {
     }
     lab_model(l, path);
     make_rows(l, &c);
-    lab_run(l, "[adapter]\nuse = none\n[data]\ntrain = rows.jsonl\nmax_length = 256\n[trainer]\n"
+    lab_run(l, "[adapter]\nuse = none\n[data]\ntrain = rows.jsonl\n[trainer]\n"
                "per_device_train_batch_size = 2\n");
     const qfw_example *rows[2] = {dataset_at(l->r->train, 0), dataset_at(l->r->train, 1)};
     lab_ok(batch_create(2, 1, batch_bucket(2 * c.n_tokens), &b));

@@ -30,6 +30,8 @@ static lab *open_with(const char *dropout, const char *more) {
         mem_printf("%slora_dropout = %s\n[data]\ntrain = rows.jsonl\nmax_length = 128\n%s",
             adapter_keys, dropout, more);
     lab_run(l, settings);
+    for (int i = 0; i < LAB_RULES && l->rules[i].match; i++)
+        if (!strcmp(l->rules[i].match, "lora_B")) l->rules[i].scale = 0.05; /* the fixture's is 0 */
     lab_adapters(l, 0);
     mem_free(settings);
     return l;

@@ -143,8 +143,19 @@ static qfw_status build_update(run *r) {
     return plan_create(gs->update.g, &r->dev, fallback_of(r), NULL, 0, &gs->update.p);
 }
 
+/* Bytes of a graph value that is dense. */
+static uint64_t value_bytes(const graph *g, qfw_val v) {
+    const op_shape *shape = &graph_get(g, v)->shape;
+    uint64_t bytes = qfw_dtype_bytes(shape->dtype);
+    for (uint32_t d = 0; d < shape->rank; d++) bytes *= (uint64_t)shape->dim[d];
+    return bytes;
+}
+
 static void note_need(graphs *gs, const plan *p) {
     if (!p) return;
+    for (qfw_val v = 1; v <= p->g->n_values; v++)
+        if (graph_get(p->g, v)->kind == VALUE_INPUT && value_bytes(p->g, v) > gs->scratch_bytes)
+            gs->scratch_bytes = value_bytes(p->g, v);
     if (p->step_bytes > gs->step_bytes) gs->step_bytes = p->step_bytes;
     if (p->host_bytes > gs->host_bytes) gs->host_bytes = p->host_bytes;
     if (p->input_bytes > gs->input_bytes) gs->input_bytes = p->input_bytes;
@@ -195,7 +206,6 @@ qfw_status graphs_alloc(run *r) {
         for (size_t i = 0; i < gs->n_passes[kind]; i++) QFW_TRY(make_exec(r, gs->passes[kind][i]));
     QFW_TRY(make_exec(r, &gs->norm));
     QFW_TRY(make_exec(r, &gs->update));
-    gs->scratch_bytes = gs->input_bytes;
     gs->scratch = mem_alloc_aligned((size_t)gs->scratch_bytes + 64, 64);
     return gs->scratch ? QFW_OK : QFW_E_NOMEM;
 }
@@ -253,9 +263,7 @@ static qfw_status write_inputs(run *r, pass *p, const batch *b, float inv_weight
     const char *name;
     qfw_val v;
     for (uint32_t i = 0; (name = exec_input(p->e, i, &v)) != NULL; i++) {
-        const op_shape *shape = &graph_get(p->g, v)->shape;
-        uint64_t bytes = qfw_dtype_bytes(shape->dtype);
-        for (uint32_t d = 0; d < shape->rank; d++) bytes *= (uint64_t)shape->dim[d];
+        const uint64_t bytes = value_bytes(p->g, v);
         const void *data = core_input(b, name, &inv_weight);
         if (!data) {
             const int of_model = v < p->past_model;

@@ -34,7 +34,8 @@ static qfw_status open_model(run *r) {
     QFW_TRY(r->model->create(
         r->host, r->sections[SECTION_MODEL_OWN].cfg, r->model_config, &r->model_inst));
     QFW_TRY(weights_describe(r));
-    if (cfg_int(run_cfg(r, SECTION_DATA), "max_length") > r->facts.max_positions)
+    if (cfg_is_set(run_cfg(r, SECTION_DATA), "max_length") &&
+        cfg_int(run_cfg(r, SECTION_DATA), "max_length") > r->facts.max_positions)
         return cfg_problem(r->ini, run_cfg(r, SECTION_DATA), "max_length",
             "%lld, but the model is made for at most %lld positions",
             (long long)cfg_int(run_cfg(r, SECTION_DATA), "max_length"),
@@ -56,12 +57,13 @@ static qfw_status open_text(run *r) {
 static qfw_status open_set(run *r, const char *key, dataset **out) {
     const qfw_cfg *d = run_cfg(r, SECTION_DATA);
     const char *overlong = cfg_text(d, "overlong");
+    const int64_t max_length = cfg_int(d, "max_length");
     const dataset_opts o = {.tok = r->tok,
         .chat = r->chat,
         .system_policy =
             !strcmp(cfg_text(d, "system_turn"), "fold") ? CHAT_SYSTEM_FOLD : CHAT_SYSTEM_ERROR,
         .allow_special = (int)cfg_int(d, "special_tokens_in_content"),
-        .max_length = cfg_int(d, "max_length"),
+        .max_length = max_length < r->facts.max_positions ? max_length : r->facts.max_positions,
         .overlong = !strcmp(overlong, "error")      ? OVERLONG_ERROR
                     : !strcmp(overlong, "truncate") ? OVERLONG_TRUNCATE
                                                     : OVERLONG_DROP,
