@@ -155,7 +155,8 @@ static void test_nested_scales_are_the_nearest(void **state) {
     assert_true(differ < N / 50);
 }
 
-/* Half way between two codes the GPU's search stays with the even one. The mean of +-m and +-1 is 0. */
+/* Half way between two codes the GPU's search stays with the even one. The mean of m, -m, 1 and -1
+ * is 0. */
 static void test_ties_of_nested_scales(void **state) {
     const float *const map = quant8_map();
     (void)state;

@@ -139,7 +139,7 @@ static void digest_of(const golden *c, const qfw_quant *q, double sign, char dig
     mem_free(out);
 }
 
-/* bitsandbytes decodes FP4's code 8 to 0.0 in some of its paths and to -0.0 in others: both pass. */
+/* FP4's code 8 decodes to 0.0 in some paths of bitsandbytes and to -0.0 in others: both pass. */
 static void same_digest(const files *f, const golden *c, const qfw_quant *q, const char *key) {
     char place[64], plus[65], minus[65];
     digest_of(c, q, 1, plus);
