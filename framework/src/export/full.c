@@ -1,41 +1,166 @@
-/* full.c -- see full.h. */
+/* full.c -- a store's weights into the files that transformers reads. */
+#define _POSIX_C_SOURCE 200809L
 #include "export/full.h"
 
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/error.h"
 #include "base/mem.h"
 #include "files/file.h"
+#include "files/json.h"
 #include "files/safetensors.h"
 
+static const char single_name[] = "model.safetensors";
+static const char index_name[] = "model.safetensors.index.json";
+
+typedef struct model { /* while it is written */
+    const char *folder;
+    store *store;
+    const full_weight *weights;
+    uint32_t n_weights, n_shards;
+    uint32_t *shard; /* of each weight */
+    uint64_t bytes;  /* of all tensors */
+} model;
+
+static uint64_t weight_bytes(const full_weight *w) {
+    return (uint64_t)qfw_tensor_count(&w->entry->t) * sizeof(float);
+}
+
+/* Fill shards in order; a weight that is larger than a shard has one of its own. */
+static qfw_status assign_shards(model *m, uint64_t shard_bytes) {
+    uint64_t used = 0;
+    m->shard = mem_alloc(m->n_weights, sizeof *m->shard);
+    if (!m->shard) return QFW_E_NOMEM;
+    m->n_shards = 1;
+    for (uint32_t i = 0; i < m->n_weights; i++) {
+        const full_weight *w = &m->weights[i];
+        const uint64_t bytes = weight_bytes(w);
+        if (w->entry->t.dtype != QFW_F32)
+            return err_fail("E_UNSUPPORTED", QFW_E_UNSUPPORTED,
+                "%s: a weight of dtype %s cannot be written, wanted f32", w->desc->name,
+                qfw_dtype_name(w->entry->t.dtype));
+        if (used > 0 && used + bytes > shard_bytes) {
+            m->n_shards++;
+            used = 0;
+        }
+        m->shard[i] = m->n_shards - 1;
+        used += bytes;
+        m->bytes += bytes;
+    }
+    return QFW_OK;
+}
+
+static void shard_name(const model *m, uint32_t shard, char *name, size_t cap) {
+    if (m->n_shards == 1)
+        snprintf(name, cap, "%s", single_name);
+    else
+        snprintf(name, cap, "model-%05u-of-%05u.safetensors", shard + 1, m->n_shards);
+}
+
+static qfw_status declare_weight(st_writer *w, const full_weight *weight) {
+    const qfw_param_desc *d = weight->desc;
+    for (uint32_t i = 0; i < d->n_sources; i++) {
+        int64_t dim[QFW_MAX_DIMS];
+        if (d->sources[i].layout != 0) continue;
+        memcpy(dim, d->dim, sizeof dim);
+        dim[0] = d->sources[i].rows;
+        QFW_TRY(st_writer_add(w, d->sources[i].tensor, QFW_F32, d->rank, dim));
+    }
+    return QFW_OK;
+}
+
 static qfw_status write_weight(st_writer *w, store *s, const full_weight *weight) {
-    void *data = mem_alloc((size_t)weight->entry->bytes, 1);
-    if (!data) return QFW_E_NOMEM;
-    qfw_status status = store_read(s, weight->entry, data);
-    if (status == QFW_OK) status = st_writer_data(w, data, weight->entry->bytes);
+    const qfw_param_desc *d = weight->desc;
+    float *data = mem_alloc((size_t)weight_bytes(weight), 1);
+    const uint64_t row = weight_bytes(weight) / sizeof *data / (uint64_t)d->dim[0];
+    qfw_status status = data ? store_read(s, weight->entry, data) : QFW_E_NOMEM;
+    for (uint32_t i = 0; status == QFW_OK && i < d->n_sources; i++) {
+        const qfw_source *from = &d->sources[i];
+        if (from->layout == 0)
+            status = st_writer_data(
+                w, data + (uint64_t)from->row0 * row, (uint64_t)from->rows * row * sizeof *data);
+    }
     mem_free(data);
     return status;
 }
 
-qfw_status full_write(const char *folder, store *s, const full_weight *weights, uint32_t n) {
+static qfw_status write_shard(const model *m, uint32_t shard) {
+    char name[64];
     st_writer *w = NULL;
-    char *path = path_join(folder, "model.safetensors");
+    shard_name(m, shard, name, sizeof name);
+    char *path = path_join(m->folder, name);
     qfw_status status = path ? st_writer_create(path, &w) : QFW_E_NOMEM;
     mem_free(path);
-    if (status != QFW_OK) return status;
-    status = st_writer_meta(w, "format", "pt");
-    for (uint32_t i = 0; status == QFW_OK && i < n; i++) {
-        const qfw_tensor *t = &weights[i].entry->t;
-        status = st_writer_add(w, weights[i].name, QFW_F32, t->rank, t->dim);
-    }
-    for (uint32_t i = 0; status == QFW_OK && i < n; i++) status = write_weight(w, s, &weights[i]);
+    if (status == QFW_OK) status = st_writer_meta(w, "format", "pt");
+    for (uint32_t i = 0; status == QFW_OK && i < m->n_weights; i++)
+        if (m->shard[i] == shard) status = declare_weight(w, &m->weights[i]);
+    for (uint32_t i = 0; status == QFW_OK && i < m->n_weights; i++)
+        if (m->shard[i] == shard) status = write_weight(w, m->store, &m->weights[i]);
     if (status == QFW_OK) return st_writer_finish(w);
     st_writer_abort(w);
     return status;
 }
 
+static void put_index(json_out *o, const model *m) {
+    char name[64];
+    json_open(o, NULL, '{');
+    json_open(o, "metadata", '{');
+    json_int(o, "total_size", (int64_t)m->bytes);
+    json_close(o);
+    json_open(o, "weight_map", '{');
+    for (uint32_t i = 0; i < m->n_weights; i++) {
+        const qfw_param_desc *d = m->weights[i].desc;
+        shard_name(m, m->shard[i], name, sizeof name);
+        for (uint32_t k = 0; k < d->n_sources; k++)
+            if (d->sources[k].layout == 0) json_str(o, d->sources[k].tensor, name);
+    }
+    json_close(o);
+    json_close(o);
+}
+
+static qfw_status write_index(const model *m) {
+    size_t n = 0;
+    json_out *o = json_out_create(2);
+    put_index(o, m);
+    const char *text = json_out_text(o, &n);
+    char *path = text ? path_join(m->folder, index_name) : NULL;
+    const qfw_status status = path ? file_write(path, text, n) : QFW_E_NOMEM;
+    mem_free(path);
+    json_out_destroy(o);
+    return status;
+}
+
+/* A folder with both an index and a single file would be ambiguous. */
+static qfw_status remove_stale(const char *folder, const char *name) {
+    char *path = path_join(folder, name);
+    if (!path) return QFW_E_NOMEM;
+    const int failed = unlink(path) != 0 && errno != ENOENT;
+    const qfw_status status = failed ? err_fail("E_IO_REMOVE", QFW_E_IO,
+                                           "%s: cannot be removed: %s", path, strerror(errno))
+                                     : QFW_OK;
+    mem_free(path);
+    return status;
+}
+
+qfw_status full_write(
+    const char *folder, store *s, const full_weight *weights, uint32_t n, uint64_t shard_bytes) {
+    model m = {.folder = folder, .store = s, .weights = weights, .n_weights = n};
+    qfw_status status = assign_shards(&m, shard_bytes);
+    for (uint32_t i = 0; status == QFW_OK && i < m.n_shards; i++) status = write_shard(&m, i);
+    const int one = m.n_shards == 1;
+    if (status == QFW_OK && !one) status = write_index(&m);
+    if (status == QFW_OK) status = remove_stale(folder, one ? index_name : single_name);
+    mem_free(m.shard);
+    return status;
+}
+
 qfw_status full_copy_files(const char *from, const char *to, int with_config) {
     static const char *const files[] = {"config.json", "tokenizer.json", "tokenizer_config.json",
-        "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
+        "special_tokens_map.json", "added_tokens.json", "tokenizer.model", "chat_template.jinja",
         "generation_config.json"};
-    for (size_t i = with_config ? 0 : 1; i < sizeof files / sizeof files[0]; i++) {
+    for (size_t i = with_config ? 0 : 1; i < sizeof files / sizeof *files; i++) {
         char *a = path_join(from, files[i]), *b = path_join(to, files[i]);
         qfw_status status = a && b ? QFW_OK : QFW_E_NOMEM;
         if (status == QFW_OK && file_exists(a)) status = file_copy(a, b);

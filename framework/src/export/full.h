@@ -4,14 +4,19 @@
 #define EXPORT_FULL_H
 
 #include "graph/store.h"
+#include "qfw/model.h"
+
+#define FULL_SHARD_BYTES 5000000000u /* transformers' own limit for one file */
 
 typedef struct full_weight {
-    const char *name;   /* in the file */
-    store_entry *entry; /* F32 */
+    const qfw_param_desc *desc; /* its sources of layout 0 are what is written */
+    const store_entry *entry;   /* F32 */
 } full_weight;
 
-/* model.safetensors. */
-qfw_status full_write(const char *folder, store *s, const full_weight *weights, uint32_t n);
+/* model.safetensors, or, past `shard_bytes` of data, model-0000i-of-0000n.safetensors and their
+ * index. Of an earlier write into the folder nothing stays that would be read in its place. */
+qfw_status full_write(
+    const char *folder, store *s, const full_weight *weights, uint32_t n, uint64_t shard_bytes);
 /* The files of a model folder that travel with its weights, unchanged, where they exist: config
  * (unless `with_config` is 0), tokenizer, chat template, generation config. */
 qfw_status full_copy_files(const char *from, const char *to, int with_config);

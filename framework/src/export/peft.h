@@ -16,7 +16,8 @@ typedef struct peft_info { /* adapter_config.json */
     int use_rslora;
 } peft_info;
 
-/* Write both files; `s` holds the LoRAs' tensors and the adapted weights. */
+/* Write both files, of the policy's LoRAs; `s` holds their tensors and the adapted weights. Slices
+ * of one weight stand next to each other in `loras`. */
 qfw_status peft_write(
     const char *folder, const peft_info *info, store *s, const lora *loras, uint32_t n);
 
@@ -28,7 +29,9 @@ typedef struct peft_module {
 } peft_module;
 
 typedef struct peft peft;
-/* Read and check both files; what is missing, left over or misshapen is all listed (E_MODEL_*). */
+/* Read and check both files. Whatever would make another function than the one that was trained is
+ * refused (E_CFG_UNSUPPORTED); tensors that are missing, left over or misshapen are all listed
+ * (E_MODEL_*). */
 qfw_status peft_open(const char *folder, peft **out);
 void peft_close(peft *p);
 uint32_t peft_count(const peft *p);
@@ -37,14 +40,27 @@ double peft_dropout(const peft *p);
 /* a [r,in], b [out,r] of module i as floats. */
 qfw_status peft_read(peft *p, uint32_t i, float *a, float *b);
 
-/* The fused form of n LoRAs on slices of one weight with `out_rows` rows: a [sum r, in], b
- * [out_rows, sum r]. All have one scale. Source i: a_i [r_i, in], b_i [rows_i, r_i], on rows row0_i
- * .. of the weight. */
+/* A LoRA on rows row0 .. of a weight: adds scale * b a, with a [r,in] and b [rows,r]. */
 typedef struct peft_slice {
     const float *a, *b;
     int64_t r, row0, rows;
+    double scale;
 } peft_slice;
-void peft_fuse(
-    const peft_slice *slices, uint32_t n, int64_t in, int64_t out_rows, float *a, float *b);
+
+/* One LoRA of the given scale on the whole weight [out,in] that is the same function as n on
+ * slices: a [sum r, in] stacked, b [out, sum r] block-diagonal. Another scale of a slice goes into
+ * its block. */
+void peft_fuse(const peft_slice *slices, uint32_t n, int64_t in, int64_t out, double scale,
+    float *a, float *b);
+
+/* The inverse: the slice's part of a LoRA on the whole weight. A is shared, B is the slice's rows,
+ * and the rank stays. Borrows a and b. */
+static inline peft_slice peft_split(const peft_slice *whole, int64_t row0, int64_t rows) {
+    peft_slice part = *whole;
+    part.b += (row0 - whole->row0) * whole->r;
+    part.row0 = row0;
+    part.rows = rows;
+    return part;
+}
 
 #endif
