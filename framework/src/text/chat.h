@@ -31,12 +31,23 @@ typedef struct chat_piece {
     int assistant; /* belongs to an assistant turn's content or its end mark */
 } chat_piece;
 typedef struct chat_render {
-    chat_piece *piece;
+    chat_piece *piece; /* texts are the template's, the caller's messages, and eos */
     size_t n, cap;
-    char *folded; /* memory of a folded system turn */
 } chat_render;
-/* generation_prompt = 1: end ready for the assistant. allow_special = 1: contents are special-aware
- * too. */
+
+/* Whether the template can render these messages: an optional system turn, then user and assistant
+ * in turn. If not, what is wrong with which message. */
+typedef struct chat_problem {
+    size_t message;
+    char text[256];
+} chat_problem;
+int chat_check(const chat_template *c, const chat_message *m, size_t n, int system_policy,
+    chat_problem *problem);
+
+/* Append the pieces of messages that chat_check accepts, else E_DATA_FIELD. generation_prompt = 1:
+ * end ready for the assistant. eos: the tokenizer's, NULL if it has none. A folded system turn
+ * stands in front of the user's content, a blank line between. allow_special = 1: contents are
+ * special-aware too. */
 qfw_status chat_apply(const chat_template *c, const chat_message *m, size_t n, const char *eos,
     int generation_prompt, int system_policy, int allow_special, chat_render *out);
 void chat_render_free(chat_render *r);
