@@ -21,8 +21,8 @@ typedef struct graphlab {
 /* `make` is one of test_device_storage, _visible, _native. */
 void graphlab_open(graphlab *l, void (*make)(test_device *d));
 void graphlab_close(graphlab *l);
-/* A RUN entry [dim0, dim1], or [dim0] where dim1 is 0; fixed values between -1 and 1 once the store is
- * allocated. */
+/* A RUN entry [dim0, dim1], or [dim0] where dim1 is 0; graphlab_fill gives it fixed values between
+ * -1 and 1. */
 store_entry *graphlab_entry(
     graphlab *l, const char *name, uint32_t dtype, int64_t dim0, int64_t dim1);
 /* A packed, nested, frozen NF4 entry [M,K] of fixed values. */

@@ -306,8 +306,8 @@ static void test_recompute(void **state) {
     assert_int_equal(count_phase(l.g, PHASE_RECOMPUTE, NULL), 0);
     const uint64_t saved = l.p->saved_bytes, peak = l.p->step_bytes;
     run_backward(&l, &blocks, 1, grad);
-    /* the head is the last segment: it is not run again; each layer is, but for its last sum and the
-     * product in front of it, which no gradient reads */
+    /* the head is the last segment: it is not run again; each layer is, without its last sum and
+     * the product in front of it, which no gradient reads */
     assert_int_equal(count_planned(&l, PHASE_RECOMPUTE, "token_logprob"), 0);
     assert_int_equal(count_planned(&l, PHASE_RECOMPUTE, "attn"), LAYERS);
     assert_int_equal(count_planned(&l, PHASE_RECOMPUTE, "swiglu"), LAYERS);

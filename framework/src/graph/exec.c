@@ -16,6 +16,7 @@
 
 typedef struct exec_row { /* of one node, over all profiled runs */
     uint64_t calls, ns, bytes;
+    uint32_t refused; /* the backend took it back: the reference kernel runs it from then on */
 } exec_row;
 
 struct exec {
@@ -114,23 +115,25 @@ static uint64_t tensor_bytes(const graph *g, qfw_val v) {
     return value->kind == VALUE_STORE ? value->entry->bytes : plan_bytes(value);
 }
 
+static void bind_operands(exec *e, size_t k, uint32_t side) {
+    const graph_node *node = &e->s->g->nodes[k];
+    qfw_op *op = &e->ops[k];
+    for (uint32_t i = 0; i < op->n_in; i++)
+        if (node->in[i]) op->in[i] = &e->tensor[side][node->in[i]];
+    for (uint32_t o = 0; o < op->n_out; o++)
+        if (node->out[o]) op->out[o] = &e->tensor[side][node->out[o]];
+}
+
 static void bind_node(exec *e, size_t k) {
     const graph *g = e->s->g;
     const graph_node *node = &g->nodes[k];
-    const uint32_t side = e->s->placement[k] == PLACE_REFERENCE ? SIDE_HOST : SIDE_DEVICE;
     qfw_tensor unused[QFW_MAX_IN + QFW_MAX_OUT];
-    qfw_op *op = &e->ops[k];
-    *op = plan_op(g, node, unused);
-    for (uint32_t i = 0; i < op->n_in; i++) {
-        if (!node->in[i]) continue;
-        op->in[i] = &e->tensor[side][node->in[i]];
-        e->rows[k].bytes += tensor_bytes(g, node->in[i]);
-    }
-    for (uint32_t o = 0; o < op->n_out; o++) {
-        if (!node->out[o]) continue;
-        op->out[o] = &e->tensor[side][node->out[o]];
-        e->rows[k].bytes += tensor_bytes(g, node->out[o]);
-    }
+    e->ops[k] = plan_op(g, node, unused);
+    bind_operands(e, k, e->s->placement[k] == PLACE_REFERENCE ? SIDE_HOST : SIDE_DEVICE);
+    for (uint32_t i = 0; i < QFW_MAX_IN; i++)
+        if (node->in[i]) e->rows[k].bytes += tensor_bytes(g, node->in[i]);
+    for (uint32_t o = 0; o < QFW_MAX_OUT; o++)
+        if (node->out[o]) e->rows[k].bytes += tensor_bytes(g, node->out[o]);
 }
 
 /* --- life --- */
@@ -295,27 +298,24 @@ static qfw_status run_reference(exec *e, const qfw_op *op) {
 }
 
 /* The backend had promised this op and refuses it now. Where the host sees the memory, the
- * reference kernel takes over. */
+ * reference kernel takes over for good. */
 static qfw_status run_refused(exec *e, size_t node) {
     const graph_node *n = &e->s->g->nodes[node];
-    qfw_op op = e->ops[node];
+    qfw_op *op = &e->ops[node];
     if (e->s->two_sided || e->s->fallback == FALLBACK_ERROR || !n->def->ref)
-        return blame(e, &e->ops[node], QFW_E_UNSUPPORTED, "backend");
+        return blame(e, op, QFW_E_UNSUPPORTED, "backend");
     log_line(QFW_LOG_WARN,
         "backend %s: %s at %s: supported when asked, refused when run: the "
         "reference kernel runs it",
-        e->dev->name, n->def->name, *op.label ? op.label : "no label");
+        e->dev->name, n->def->name, *op->label ? op->label : "no label");
     err_clear();
-    for (uint32_t i = 0; i < op.n_in; i++)
-        if (n->in[i]) op.in[i] = &e->tensor[SIDE_HOST][n->in[i]];
-    for (uint32_t o = 0; o < op.n_out; o++)
-        if (n->out[o]) op.out[o] = &e->tensor[SIDE_HOST][n->out[o]];
-    return run_reference(e, &op);
+    e->rows[node].refused = 1;
+    bind_operands(e, node, SIDE_HOST);
+    return run_reference(e, op);
 }
 
 static qfw_status run_batch(exec *e, size_t first, size_t end) {
-    const plan_steps *s = e->s;
-    uint64_t offset = s->workspace_offset;
+    uint64_t offset = e->s->workspace_offset;
     qfw_mem *workspace = e->p->workspace_bytes ? arena_at(&e->arena->step, &offset) : NULL;
     while (first < end) {
         uint32_t done = 0;
@@ -325,7 +325,7 @@ static qfw_status run_batch(exec *e, size_t first, size_t end) {
         if (status == QFW_OK) return QFW_OK;
         first += done < end - first ? done : end - first - 1;
         if (status != QFW_E_UNSUPPORTED) return blame(e, e->list[first], status, "backend");
-        QFW_TRY(run_refused(e, s->steps[first].node));
+        QFW_TRY(run_refused(e, e->s->steps[first].node));
         first++;
     }
     return QFW_OK;
@@ -343,7 +343,8 @@ static qfw_status transfer(exec *e, const plan_step *step) {
 
 static int is_native(const exec *e, size_t i) {
     const plan_step *step = &e->s->steps[i];
-    return step->kind == STEP_OP && e->s->placement[step->node] != PLACE_REFERENCE;
+    return step->kind == STEP_OP && e->s->placement[step->node] != PLACE_REFERENCE &&
+           !e->rows[step->node].refused;
 }
 
 static uint64_t now_ns(void) {
@@ -395,6 +396,7 @@ int exec_profile_at(const exec *e, uint32_t i, exec_profile_row *out) {
     const graph_node *node = &g->nodes[i];
     const exec_row *row = &e->rows[i];
     *out = (exec_profile_row){node->def->name, node->label ? node->label : "", node->phase,
-        e->s->placement[i], row->calls, row->ns, row->calls * row->bytes};
+        row->refused ? PLACE_REFERENCE : e->s->placement[i], row->calls, row->ns,
+        row->calls * row->bytes};
     return 1;
 }
