@@ -285,6 +285,29 @@ static void writes_rslora(void **state) {
     store_destroy(t.s);
 }
 
+/* alpha / r that a float cannot hold: B is still written with the bits that were trained. */
+static void keeps_the_bits_of_b(void **state) {
+    (void)state;
+    static const double alphas[] = {10, 10.1, 7, 0.7};
+    for (int i = 0; i < 4; i++) {
+        bench t;
+        float a[3 * WIDTH], b[QKV * 3], trained[QKV * 3];
+        bench_open(&t);
+        bench_lora(&t, 0, "qkv_proj", 3, alphas[i] / 3, 0, QKV);
+        const peft_info info = {"b", 3, alphas[i], 0, 0};
+        bench_fill(&t);
+        peft *p = NULL;
+        assert_int_equal(peft_write(temp_folder(), &info, t.s, t.loras, 1), QFW_OK);
+        assert_int_equal(peft_open(temp_folder(), &p), QFW_OK);
+        assert_true(peft_at(p, 0)->scale == alphas[i] / 3);
+        assert_int_equal(peft_read(p, 0, a, b), QFW_OK);
+        assert_int_equal(store_read(t.s, t.loras[0].b, trained), QFW_OK);
+        assert_memory_equal(b, trained, sizeof b);
+        peft_close(p);
+        store_destroy(t.s);
+    }
+}
+
 /* Ranks and scales that differ inside a weight and between layers; a layer without an adapter. */
 static void names_modules_that_differ(void **state) {
     (void)state;
@@ -480,14 +503,15 @@ static void refuses_what_is_not_plain_lora(void **state) {
 static void lists_all_that_is_wrong_with_the_tensors(void **state) {
     (void)state;
     static const part parts[] = {{KEY("a", "A"), {8, 2}}, {KEY("b", "B"), {3, 8}},
-        {KEY("c", "A"), {4, 2}}, {KEY("c", "B"), {3, 4}}, {"m.lora_A.weight", {8, 2}},
+        {KEY("c", "A"), {4, 2}}, {KEY("c", "B"), {3, 4}},
+        {"base_model.layers.0.x.lora_A.weight", {8, 2}},
         {"base_model.model.lm_head.weight", {8, 2}}, {NULL, {0, 0}}};
     make_folder("{}", parts);
     assert_int_equal(open_folder(), QFW_E_DATA);
     assert_int_equal(err_count(), 5);
     assert_non_null(strstr(err_text(0), "[E_MODEL_EXTRA]"));
-    assert_non_null(strstr(err_text(0), "base_model.model.lm_head.weight"));
-    assert_non_null(strstr(err_text(1), "\"m.lora_A.weight\": no LoRA tensor"));
+    assert_non_null(strstr(err_text(0), "\"base_model.layers.0.x.lora_A.weight\": no LoRA tensor"));
+    assert_non_null(strstr(err_text(1), "\"base_model.model.lm_head.weight\": no LoRA tensor"));
     assert_non_null(strstr(err_text(2), "[E_MODEL_MISSING]"));
     assert_non_null(strstr(err_text(2), "module \"a\": lora_B is missing"));
     assert_non_null(strstr(err_text(3), "module \"b\": lora_A is missing"));
@@ -503,6 +527,9 @@ static void lists_all_that_is_wrong_with_the_tensors(void **state) {
     make_folder("{\"rank_pattern\":{\"m\":4}}", two_parts);
     assert_error(open_folder(), "E_MODEL_SHAPE", EXIT_DATA,
         "\"m\": lora_A is \\[8, 2\\], lora_B is \\[3, 8\\], wanted \\[4, in\\] and \\[out, 4\\]");
+    static const part uneven[] = {{KEY("m", "A"), {8, 2}}, {KEY("m", "B"), {3, 4}}, {NULL, {0, 0}}};
+    make_folder("{}", uneven);
+    assert_error(open_folder(), "E_MODEL_SHAPE", EXIT_DATA, "lora_B is \\[3, 4\\], wanted");
     assert_int_equal(dir_remove(temp_path("adapter_config.json")), QFW_OK);
     assert_error(open_folder(), "E_NOINPUT", EXIT_NOINPUT, "adapter_config.json: No such file");
 }
@@ -514,6 +541,7 @@ int main(void) {
         cmocka_unit_test(split_parts_are_the_same_function),
         cmocka_unit_test(writes_slices_on_the_fused_module),
         cmocka_unit_test(writes_rslora),
+        cmocka_unit_test(keeps_the_bits_of_b),
         cmocka_unit_test(names_modules_that_differ),
         cmocka_unit_test(survives_want_of_memory),
         cmocka_unit_test(reads_what_peft_wrote),
