@@ -102,6 +102,24 @@ static void test_copy_makes_any_window_dense(void **state) {
     eager_destroy(e);
 }
 
+/* A row is read in pieces: longer than one, and every third value of it. */
+static void test_copy_of_a_long_strided_row(void **state) {
+    enum { N = 10000, STEP = 3 };
+    const qfw_copy_params p = {sizeof p, QFW_F32};
+    const int64_t n = N, step = STEP;
+    eager *const e = eager_create();
+    op_call c = call(QFW_OP_COPY, 1, &p, sizeof p);
+    const qfw_val base = eager_random_1d(e, QFW_F32, N * STEP, 0, 1);
+    qfw_val y;
+    (void)state;
+    assert_int_equal(
+        eager_graph(e)->api->view(eager_graph(e), base, 1, &n, &step, 1, &c.in[0]), QFW_OK);
+    call_run(e, &c, &y);
+    const double *const got = eager_read(e, y), *const from = eager_read(e, base);
+    for (int i = 0; i < N; i++) assert_true(got[i] == from[i * STEP + 1]);
+    eager_destroy(e);
+}
+
 static void test_copy_gradient_keeps_the_inputs_dtype(void **state) {
     static const uint8_t need[1] = {1};
     qfw_copy_params p = {sizeof p, QFW_F64};
@@ -460,6 +478,7 @@ int main(void) {
         cmocka_unit_test(test_copy_rounds_to_nearest_even),
         cmocka_unit_test(test_copy_to_and_from_integers),
         cmocka_unit_test(test_copy_makes_any_window_dense),
+        cmocka_unit_test(test_copy_of_a_long_strided_row),
         cmocka_unit_test(test_copy_gradient_keeps_the_inputs_dtype),
         cmocka_unit_test(test_scale),
         cmocka_unit_test(test_unary_values),

@@ -110,6 +110,12 @@ static void test_unview_refusals(void **state) {
     p.stride[0] = INT64_MAX;
     check_refused(e, &c, QFW_E_INVALID, "unview: offset is 1");
     p = good;
+    p.stride[0] = -1; /* though no step of it would be taken */
+    const qfw_val two_rows = c.in[0];
+    c.in[0] = eager_random(e, QFW_F32, 1, 3);
+    check_refused(e, &c, QFW_E_INVALID, "unview: offset is 1");
+    c.in[0] = two_rows;
+    p = good;
     p.rank = 5;
     check_refused(e, &c, QFW_E_INVALID, "unview: rank is 5, wanted at most 4");
     p = good;
@@ -245,6 +251,8 @@ static void test_fill_refusals(void **state) {
     p.dtype = QFW_I32;
     p.value = 0.5;
     check_refused(e, &c, QFW_E_INVALID, "fill: value is 0.5");
+    p.value = -2147483649.0;
+    check_refused(e, &c, QFW_E_INVALID, "fill: value is -2.14748365e+09");
     p.value = (double)NAN;
     check_refused(e, &c, QFW_E_INVALID, "fill: value is nan");
     p = good;
