@@ -128,13 +128,11 @@ static tiles tiles_of(const attn_job *j, uint32_t worker) {
  * output. */
 static void softmax_row(
     float *s, int64_t from, int64_t to, float *top, float *sum, float *o, int64_t width) {
-    float best = *top, total = 0;
-    for (int64_t i = from; i < to; i++) best = s[i] > best ? s[i] : best;
+    const int64_t seen = to > from ? to - from : 0;
+    const float tile_top = cpu_max_row(s + from, seen), best = tile_top > *top ? tile_top : *top;
     for (int64_t i = 0; i < from; i++) s[i] = 0;
-    for (int64_t i = from; i < to; i++) {
-        s[i] = expf(s[i] - best);
-        total += s[i];
-    }
+    cpu_exp_row(s + from, best, s + from, seen);
+    const float total = (float)cpu_sum_row(s + from, seen);
     for (int64_t i = to > from ? to : from; i < TILE; i++) s[i] = 0;
     if (to <= from) return;
     const float keep = *top > -INFINITY ? expf(*top - best) : 0;
@@ -191,11 +189,10 @@ static void score_gradient(const attn_job *j, const segment *s, int64_t first, i
         int64_t from = 0, to = 0;
         if (i < n) row_range(j, s->prefix + first + i, key, keys, &from, &to);
         const float lse = i < n ? j->lse[head * j->lse_stride + s->q0 + first + i] : 0;
-        for (int64_t c = 0; c < TILE; c++) {
-            const int seen = c >= from && c < to;
-            p[c] = seen ? expf(p[c] - lse) : 0;
-            ds[c] = seen ? p[c] * (ds[c] - t->sum[i]) : 0;
-        }
+        for (int64_t c = 0; c < from; c++) p[c] = ds[c] = 0;
+        cpu_exp_row(p + from, lse, p + from, to > from ? to - from : 0);
+        for (int64_t c = from; c < to; c++) ds[c] = p[c] * (ds[c] - t->sum[i]);
+        for (int64_t c = to > from ? to : from; c < TILE; c++) p[c] = ds[c] = 0;
     }
 }
 

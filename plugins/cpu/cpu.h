@@ -69,6 +69,16 @@ qfw_status cpu_probe_sgemm(const qfw_host *h);
 void cpu_drop_row(const float *x, float *y, int64_t first, int64_t n, const int32_t key[2], float p,
     uint32_t seed, uint32_t module_hash);
 
+/* --- vector.c: over n values; rows may be the same where a kernel is in place --- */
+
+void cpu_exp_row(const float *x, float shift, float *y, int64_t n); /* y = e^(x - shift) */
+float cpu_max_row(const float *x, int64_t n);                       /* -inf where n is 0 */
+double cpu_sum_row(const float *x, int64_t n);
+double cpu_dot_row(const float *x, const float *y, int64_t n);
+void cpu_swiglu_row(const float *gate, const float *up, float *mid, int64_t n);
+void cpu_swiglu_bwd_row(
+    const float *d, const float *gate, const float *up, float *dgate, float *dup, int64_t n);
+
 /* --- the kernels: one row each in cpu.c's table --- */
 
 #define CPU_KERNEL(name)                                                                           \

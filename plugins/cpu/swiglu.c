@@ -1,7 +1,5 @@
 /* swiglu.c -- SWIGLU and its gradient; gate and up packed in one tensor or apart; in place or
  * not. */
-#include <math.h>
-
 #include "cpu.h"
 
 enum { ROWS = 16 };
@@ -23,7 +21,7 @@ static void swiglu_item(void *arg, uint32_t item, uint32_t worker) {
         const float *gate, *up;
         float *to = cpu_f32(mid) + r * mid->stride[0];
         rows_of(op, 0, r, width, &gate, &up);
-        for (int64_t i = 0; i < width; i++) to[i] = up[i] * (gate[i] / (1.0f + expf(-gate[i])));
+        cpu_swiglu_row(gate, up, to, width);
     }
 }
 
@@ -34,7 +32,6 @@ qfw_status cpu_swiglu(const cpu_call *c) {
     return QFW_OK;
 }
 
-/* d(up) = dmid * silu(gate);  d(gate) = dmid * up * s * (1 + gate * (1 - s)), s = sigmoid(gate). */
 static void swiglu_bwd_item(void *arg, uint32_t item, uint32_t worker) {
     const qfw_op *op = ((const cpu_call *)arg)->op;
     const qfw_tensor *dmid = op->in[0], *dg = op->out[0], *du = op->out[1];
@@ -45,11 +42,7 @@ static void swiglu_bwd_item(void *arg, uint32_t item, uint32_t worker) {
         float *dgate = cpu_f32(dg) + r * dg->stride[0];
         float *dup = du ? cpu_f32(du) + r * du->stride[0] : dgate + width;
         rows_of(op, 1, r, width, &gate, &up);
-        for (int64_t i = 0; i < width; i++) {
-            const float g = gate[i], u = up[i], s = 1.0f / (1.0f + expf(-g));
-            dup[i] = d[i] * g * s;
-            dgate[i] = d[i] * u * s * (1.0f + g * (1.0f - s));
-        }
+        cpu_swiglu_bwd_row(d, gate, up, dgate, dup, width);
     }
 }
 

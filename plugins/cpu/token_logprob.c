@@ -12,7 +12,7 @@ typedef struct panel {
     const qfw_op *op;
     const qfw_tensor *hidden, *w;
     const int32_t *labels;
-    float *x, *logits, *dx; /* [ROWS,C], [ROWS,V], [ROWS,C] */
+    float *x, *logits, *dx; /* [ROWS,C], [ROWS,V], then [ROWS,C] or, forward, [ROWS,V] */
     int64_t row[ROWS], n;   /* the batch rows gathered here */
     int64_t cols, vocab;
 } panel;
@@ -63,29 +63,26 @@ static void put(const qfw_tensor *t, int64_t row, double value) {
     if (t) cpu_f32(t)[row * t->stride[0]] = (float)value;
 }
 
+/* The log-probabilities of one row; its logits are used up. */
 static void logprob_row(const panel *p, int64_t i) {
-    const float *z = p->logits + i * p->vocab;
+    float *z = p->logits + i * p->vocab;
     const int64_t row = p->row[i];
     const qfw_op *op = p->op;
+    const float top = cpu_max_row(z, p->vocab), label = z[p->labels[row]];
     int64_t best = 0;
-    double sum = 0, weighted = 0, total = 0, squares = 0;
-    for (int64_t v = 1; v < p->vocab; v++)
-        if (z[v] > z[best]) best = v;
-    const float top = z[best];
-    for (int64_t v = 0; v < p->vocab; v++) {
-        const double e = (double)expf(z[v] - top);
-        sum += e;
-        weighted += e * (double)(z[v] - top);
-        total += (double)z[v];
-        squares += e * e;
-    }
-    const double lse = (double)top + log(sum);
-    put(op->out[0], row, (double)z[p->labels[row]] - lse);
+    while (op->out[2] && best + 1 < p->vocab && z[best] < top) best++;
+    const double mean = op->out[4] ? cpu_sum_row(z, p->vocab) / (double)p->vocab : 0;
+    float *shifted = p->dx; /* [ROWS,V]: z - top, for the entropy */
+    shifted += i * p->vocab;
+    for (int64_t v = 0; op->out[3] && v < p->vocab; v++) shifted[v] = z[v] - top;
+    cpu_exp_row(z, top, z, p->vocab);
+    const double sum = cpu_sum_row(z, p->vocab), lse = (double)top + log(sum);
+    put(op->out[0], row, (double)label - lse);
     put(op->out[1], row, lse);
     if (op->out[2]) ((int32_t *)(void *)cpu_f32(op->out[2]))[row] = (int32_t)best;
-    put(op->out[3], row, log(sum) - weighted / sum);
-    put(op->out[4], row, total / (double)p->vocab);
-    put(op->out[5], row, 2.0 * (double)top + log(squares));
+    if (op->out[3]) put(op->out[3], row, log(sum) - cpu_dot_row(z, shifted, p->vocab) / sum);
+    put(op->out[4], row, mean);
+    if (op->out[5]) put(op->out[5], row, 2.0 * (double)top + log(cpu_dot_row(z, z, p->vocab)));
 }
 
 static void logprob_item(void *arg, uint32_t item, uint32_t worker) {
@@ -108,7 +105,8 @@ uint32_t cpu_token_logprob_supports(const qfw_op *op) { return cpu_support(op); 
 
 uint64_t cpu_token_logprob_workspace(const qfw_inst *be, const qfw_op *op) {
     (void)be;
-    return sizeof(float) * (uint64_t)(ROWS * (op->in[0]->dim[1] + op->in[1]->dim[0]));
+    const int64_t logits = op->in[1]->dim[0] * (op->out[3] ? 2 : 1);
+    return sizeof(float) * (uint64_t)(ROWS * (op->in[0]->dim[1] + logits));
 }
 
 qfw_status cpu_token_logprob(const cpu_call *c) {
@@ -136,7 +134,8 @@ static void dlogits_item(void *arg, uint32_t item, uint32_t worker) {
         }
         const int64_t row = p->row[i];
         const float k = coef[row * p->op->in[0]->stride[0]];
-        for (int64_t v = 0; v < p->vocab; v++) z[v] = -k * expf(z[v] - lse[row]);
+        cpu_exp_row(z, lse[row], z, p->vocab);
+        for (int64_t v = 0; v < p->vocab; v++) z[v] *= -k;
         z[p->labels[row]] += k;
     }
 }

@@ -23,7 +23,7 @@ typedef struct logits_case {
 } logits_case;
 
 static double number_at(const lab *l, uint64_t i, const char *rest) {
-    char ptr[128];
+    char ptr[192];
     snprintf(ptr, sizeof ptr, "/cases/%llu/%s", (unsigned long long)i, rest);
     return lab_number(l, ptr);
 }
