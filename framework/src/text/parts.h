@@ -9,6 +9,7 @@
 #define TEXT_PARTS_H
 
 #include "files/json.h"
+#include "text/pattern.h"
 #include "text/tagged.h"
 #include "text/tokenizer.h"
 
@@ -88,24 +89,6 @@ typedef struct added_match {
 int added_next(const added_set *a, const trie *t, tagged_view text, size_t *scan, size_t floor,
     added_match *m);
 
-/* --- pattern.c: regular expressions --- */
-
-typedef struct pattern pattern;
-typedef struct pattern_spans {
-    struct pattern_span {
-        size_t end; /* a span starts where the one before ends */
-        int match;
-    } * at;
-    size_t n, cap;
-} pattern_spans;
-
-/* `literal`: the text itself instead of a regular expression. E_TOK_UNSUPPORTED for one that is not
- * known to mean the same here as in the tokenizers library. */
-qfw_status pattern_compile(const char *text, int literal, const char *file, pattern **out);
-void pattern_free(pattern *p);
-/* Cut s[0..n) into matches and what lies between them. */
-qfw_status pattern_split(const pattern *p, const char *s, size_t n, pattern_spans *out);
-
 /* --- bpe.c --- */
 
 typedef struct bpe_merge {
@@ -142,7 +125,6 @@ void bpe_free(bpe *b);
 /* Append the tokens of one word, of less than 2^31 bytes. */
 qfw_status bpe_encode(const bpe *b, bpe_work *w, tagged_view word, ids *out);
 void bpe_work_free(bpe_work *w);
-int ids_add(ids *v, int32_t id, uint8_t mark); /* -1 without memory */
 
 /* --- pretokenize.c --- */
 

@@ -22,6 +22,7 @@ typedef struct ids {
     uint8_t *mark; /* 1: some byte that the token stands for lies in a marked part */
     size_t n, cap, mark_cap;
 } ids;
+int ids_add(ids *v, int32_t id, uint8_t mark); /* -1 without memory */
 void ids_free(ids *v);
 
 /* Append the ids of `n` bytes of UTF-8. special = 1: added tokens in the text are recognised; 0:

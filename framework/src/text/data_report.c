@@ -1,0 +1,152 @@
+/* data_report.c -- what a person sees of a data set before step 1. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "text/rows.h"
+#include "text/unicode.h"
+
+enum { HEAD = 60, TAIL = 20, COLUMNS = 4, CELL_WIDTH = 16, NUMBER_BYTES = 32, SHOWN_BYTES = 128 };
+
+#define GREEN "\x1b[32m"
+#define DIM   "\x1b[2m"
+#define PLAIN "\x1b[0m"
+
+/* --- the report --- */
+
+/* 1234567 as "1,234,567". */
+static const char *grouped(uint64_t n, char buf[NUMBER_BYTES]) {
+    char digits[NUMBER_BYTES];
+    const int length = snprintf(digits, sizeof digits, "%" PRIu64, n);
+    char *to = buf;
+    for (int i = 0; i < length; i++) {
+        if (i > 0 && (length - i) % 3 == 0) *to++ = ',';
+        *to++ = digits[i];
+    }
+    *to = 0;
+    return buf;
+}
+
+static void print_count(FILE *out, const char *before, uint64_t n, const char *after) {
+    char buf[NUMBER_BYTES];
+    fprintf(out, "%s%s%s", before, grouped(n, buf), after);
+}
+
+static void print_rows(const dataset_report *f, FILE *out) {
+    print_count(out, "  rows      ", f->rows, " read, ");
+    print_count(out, "", f->kept, " kept");
+    if (f->cut) print_count(out, " (", f->cut, " cut)");
+    if (f->dropped_long) print_count(out, ", ", f->dropped_long, " dropped as too long");
+    if (f->dropped_untrained)
+        print_count(out, ", ", f->dropped_untrained, " dropped without a trained token");
+    if (f->blank) print_count(out, ", ", f->blank, " blank lines");
+    fputc('\n', out);
+}
+
+static void print_path(FILE *out, const char *path) {
+    char shown[512];
+    err_escape(shown, sizeof shown, path);
+    fputs(shown, out);
+}
+
+void dataset_print_report(const dataset *d, const char *title, FILE *out) {
+    const dataset_report *f = &d->facts;
+    fprintf(out, "%s: ", title);
+    print_path(out, d->path);
+    fputc('\n', out);
+    print_rows(f, out);
+    print_count(out, "  tokens    ", f->tokens, " in all, ");
+    print_count(out, "", f->trained, " trained");
+    fprintf(out, " (%.1f %%)\n", f->tokens ? 100.0 * (double)f->trained / (double)f->tokens : 0.0);
+    print_count(out, "  a row     ", f->min, " tokens at least, ");
+    print_count(out, "median ", f->p50, ", ");
+    print_count(out, "95 % up to ", f->p95, ", ");
+    print_count(out, "", f->max, " at most");
+    print_count(out, " (max_length ", (uint64_t)d->max_length, ")\n");
+    fprintf(out, "  sha256    %s\n", f->sha256);
+}
+
+/* --- one row --- */
+
+/* A token as it stands in the vocabulary, with nothing in it that a terminal acts on or hides. */
+static void show_token(const dataset *d, int32_t id, char shown[SHOWN_BYTES]) {
+    const char *token = tokenizer_token(d->tok, id);
+    if (!token)
+        snprintf(shown, SHOWN_BYTES, "?");
+    else if (!strcmp(token, "\n"))
+        snprintf(shown, SHOWN_BYTES, "\\n");
+    else if (!strcmp(token, "\t"))
+        snprintf(shown, SHOWN_BYTES, "\\t");
+    else
+        err_escape(shown, SHOWN_BYTES, token);
+    for (char *p = shown; *p; p++)
+        if (*p == ' ') *p = '_';
+}
+
+static int columns_of(const char *text) {
+    int width = 0;
+    uint32_t c = 0;
+    const size_t end = strlen(text);
+    for (size_t i = 0, n; (n = utf8_read(text + i, end - i, &c)) > 0; i += n)
+        width += unicode_width(c);
+    return width;
+}
+
+/* "*  6324 ▁Hi": marked, or in green, where the token is trained. */
+static void print_cell(
+    const dataset *d, const qfw_seq *s, size_t t, int colour, int last, FILE *out) {
+    char shown[SHOWN_BYTES];
+    show_token(d, s->token[t], shown);
+    const int width = columns_of(shown), trained = s->trained[t];
+    fprintf(out, "%s %s%6d %s%s", !colour && trained ? "*" : " ",
+        !colour   ? ""
+        : trained ? GREEN
+                  : DIM,
+        s->token[t], shown, colour ? PLAIN : "");
+    for (int i = width; !last && i < CELL_WIDTH; i++) fputc(' ', out);
+    if (last) fputc('\n', out);
+}
+
+static void print_tokens(
+    const dataset *d, const qfw_seq *s, size_t from, size_t to, int colour, FILE *out) {
+    for (size_t t = from; t < to; t++) {
+        if ((t - from) % COLUMNS == 0) fputs("  ", out);
+        const int last = (t - from) % COLUMNS == COLUMNS - 1 || t + 1 == to;
+        print_cell(d, s, t, colour, last, out);
+    }
+}
+
+static void print_middle(const qfw_seq *s, size_t from, size_t to, FILE *out) {
+    size_t trained = 0;
+    for (size_t t = from; t < to; t++) trained += s->trained[t];
+    print_count(out, "    ... ", to - from, " tokens more, ");
+    print_count(out, "", trained, " of them trained ...\n");
+}
+
+static void print_sequence(const dataset *d, const qfw_seq *s, int colour, FILE *out) {
+    const int whole = s->n <= HEAD + TAIL;
+    const size_t head = whole ? s->n : HEAD, tail = whole ? s->n : s->n - TAIL;
+    print_tokens(d, s, 0, head, colour, out);
+    if (!whole) print_middle(s, head, tail, out);
+    print_tokens(d, s, tail, s->n, colour, out);
+}
+
+void dataset_print_row(const dataset *d, uint64_t i, FILE *out, int colour) {
+    if (i >= d->n) return;
+    const qfw_example *e = &d->example[i];
+    print_count(out, "row ", i + 1, "");
+    print_count(out, " of ", d->n, "");
+    print_count(out, " (line ", e->line, "), token by token; ");
+    fprintf(out, "%s\n", colour ? GREEN "green" PLAIN " is trained" : "* is trained");
+    for (uint32_t k = 0; k < e->n_seqs; k++) {
+        const qfw_seq *s = &e->seq[k];
+        if (e->n_seqs > 1)
+            fprintf(out, "  sequence %" PRIu32 " of %" PRIu32 "\n", k + 1, e->n_seqs);
+        print_sequence(d, s, colour, out);
+        print_count(out, "  ", s->n, " tokens, ");
+        print_count(out, "", s->n_trained, " trained");
+        if (s->truncated) print_count(out, ", ", s->truncated, " cut off");
+        fputc('\n', out);
+    }
+}
