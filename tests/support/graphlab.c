@@ -64,6 +64,12 @@ store_entry *graphlab_entry(
     return e;
 }
 
+store_entry *graphlab_frozen(graphlab *l, const char *name, int64_t dim0) {
+    store_entry *e = NULL;
+    graphlab_ok(store_add(l->s, name, QFW_MEM_FROZEN, QFW_F32, 1, &dim0, 0, 0, &e));
+    return e;
+}
+
 store_entry *graphlab_packed(graphlab *l, const char *name, int64_t M, int64_t K) {
     const int64_t dim[2] = {M, K};
     store_entry *e = NULL;

@@ -25,6 +25,8 @@ void graphlab_close(graphlab *l);
  * -1 and 1. */
 store_entry *graphlab_entry(
     graphlab *l, const char *name, uint32_t dtype, int64_t dim0, int64_t dim1);
+/* A FROZEN F32 entry [dim0]. */
+store_entry *graphlab_frozen(graphlab *l, const char *name, int64_t dim0);
 /* A packed, nested, frozen NF4 entry [M,K] of fixed values. */
 store_entry *graphlab_packed(graphlab *l, const char *name, int64_t M, int64_t K);
 /* Allocate the store and give all entries their values. */

@@ -21,6 +21,7 @@ struct qfw_mem {
 };
 
 static test_device *device_of(qfw_inst *be) { return &be->d; }
+static void finish(test_device *d);
 
 /* --- memory --- */
 
@@ -73,6 +74,7 @@ static qfw_status put(
     test_device *d = device_of(be);
     assert_null(q);
     assert_true(offset <= mem->bytes && bytes <= mem->bytes - offset);
+    finish(d);
     memcpy(mem->data + offset, src, bytes);
     d->n_writes++;
     d->bytes_written += bytes;
@@ -84,6 +86,7 @@ static qfw_status get(
     test_device *d = device_of(be);
     assert_null(q);
     assert_true(offset <= mem->bytes && bytes <= mem->bytes - offset);
+    finish(d);
     memcpy(dst, mem->data + offset, bytes);
     d->n_reads++;
     d->bytes_read += bytes;
@@ -199,6 +202,11 @@ static qfw_status run_one(const qfw_op *op) {
     return def->ref(&mapped);
 }
 
+static void finish(test_device *d) {
+    for (uint32_t i = 0; i < d->n_queue; i++) assert_int_equal(run_one(d->queue[i]), QFW_OK);
+    d->n_queue = 0;
+}
+
 static qfw_status run(qfw_inst *be, qfw_queue *q, const qfw_op *const *ops, uint32_t n,
     qfw_mem *workspace, uint64_t workspace_offset, uint32_t *done) {
     test_device *d = device_of(be);
@@ -214,13 +222,18 @@ static qfw_status run(qfw_inst *be, qfw_queue *q, const qfw_op *const *ops, uint
         if (op->code == d->breaks) return QFW_E_DEVICE;
         if (d->workspace) memset(workspace->data + workspace_offset, 0xee, d->workspace);
         d->n_ops++;
-        if (!d->idle) QFW_TRY(run_one(op));
+        if (d->lazy) {
+            assert_true(d->n_queue < sizeof d->queue / sizeof d->queue[0]);
+            d->queue[d->n_queue++] = op;
+        } else if (!d->idle)
+            QFW_TRY(run_one(op));
     }
     return QFW_OK;
 }
 
 static qfw_status sync_all(qfw_inst *be, qfw_queue *q) {
     assert_null(q);
+    finish(device_of(be));
     device_of(be)->n_syncs++;
     return QFW_OK;
 }

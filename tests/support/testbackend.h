@@ -15,9 +15,12 @@ typedef struct test_device {
 
     uint8_t native[QFW_OP_END];      /* 1: supports says yes, run runs it */
     uint8_t wants_dense[QFW_OP_END]; /* 1: rows of its inputs must be dense */
+    uint8_t lazy;                    /* 1: ops run when somebody waits, or reads or writes memory */
     uint8_t idle;                    /* 1: run counts and does nothing */
-    uint32_t refuses;   /* run refuses this op code with UNSUPPORTED, though supported */
-    uint32_t breaks;    /* run fails on this op code with QFW_E_DEVICE, without a word */
+    uint32_t refuses;          /* run refuses this op code with UNSUPPORTED, though supported */
+    uint32_t breaks;           /* run fails on this op code with QFW_E_DEVICE, without a word */
+    const qfw_op *queue[1024]; /* lazy: what waits */
+    uint32_t n_queue;
     uint64_t workspace; /* of every op */
 
     uint64_t n_writes, n_reads;         /* calls of mem_write and mem_read */

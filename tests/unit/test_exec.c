@@ -13,6 +13,7 @@ enum { N = 8, C = 64, CELLS = C * C };
 
 static void declare(graphlab *l) {
     graphlab_packed(l, "frozen", C, C);
+    graphlab_frozen(l, "bias", C);
     graphlab_entry(l, "w", QFW_F32, C, C);
     graphlab_entry(l, "m", QFW_F32, C, C);
     graphlab_entry(l, "v", QFW_F32, C, C);
@@ -44,6 +45,7 @@ static qfw_val emit_step(graphlab *l, qfw_val *loss) {
     graphlab_ok(g->api->linear(g, x, w, &y));
     graphlab_ok(qfw_unary(g, QFW_SIGMOID, y, &y));
     graphlab_ok(g->api->linear(g, y, graphlab_val(l, "frozen"), &y));
+    graphlab_ok(qfw_binary(g, QFW_ADD, y, graphlab_val(l, "bias"), &y));
     graphlab_ok(g->api->segment(g, "two"));
     graphlab_ok(qfw_softmax(g, y, &y));
     graphlab_ok(qfw_reduce_all(g, QFW_SUMSQ, y, loss));
@@ -97,6 +99,12 @@ static void check_same(void (*make)(test_device *d), const uint8_t *native, cons
     mem_free(found);
 }
 
+/* Its ops run when the host waits for them, and not before. */
+static void make_lazy(test_device *d) {
+    test_device_visible(d);
+    d->lazy = 1;
+}
+
 static void test_same_bits(void **state) {
     outcome *wanted = mem_alloc(3, sizeof *wanted);
     uint8_t native[QFW_OP_END];
@@ -110,6 +118,7 @@ static void test_same_bits(void **state) {
         for (uint32_t c = 0; c < QFW_OP_END; c++) native[c] = (c >> which & 1) != 0;
         check_same(test_device_native, native, wanted);
         check_same(test_device_visible, native, wanted);
+        check_same(make_lazy, native, wanted);
     }
     mem_free(wanted);
 }
@@ -286,7 +295,7 @@ static void test_profile(void **state) {
     }
     assert_int_equal(n, l.p->steps->g->n_nodes);
     assert_int_equal(qmatmuls, 1);
-    assert_int_equal(forward, 5);
+    assert_int_equal(forward, 6);
     assert_int_equal(l.device.n_batches, 2 * n); /* one at a time */
     assert_true(l.device.n_syncs >= 2 * n);
     assert_int_equal(exec_profile_at(l.e, n, &row), 0);

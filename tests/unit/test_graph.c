@@ -162,7 +162,9 @@ static void test_ops(void **state) {
     graphlab_close(&l);
 }
 
-/* Two slices of one packed weight, out of order, and one for the other adapter. */
+enum { N_LORAS = 4 };
+
+/* Three slices of one packed weight, out of order, and one for the other adapter. */
 static void open_adapters(graphlab *l, lora *loras) {
     graphlab_open(l, test_device_native);
     graphlab_packed(l, "model.layers.3.self_attn.qkv_proj.weight", 192, 64);
@@ -171,9 +173,9 @@ static void open_adapters(graphlab *l, lora *loras) {
         const char *module;
         int64_t row0;
         uint32_t which;
-    } rows[3] = {{"v_proj", 128, QFW_ADAPTER_POLICY}, {"q_proj", 0, QFW_ADAPTER_POLICY},
-        {"q_proj", 0, QFW_ADAPTER_REFERENCE}};
-    for (int i = 0; i < 3; i++) {
+    } rows[N_LORAS] = {{"v_proj", 128, QFW_ADAPTER_POLICY}, {"q_proj", 0, QFW_ADAPTER_POLICY},
+        {"q_proj", 0, QFW_ADAPTER_REFERENCE}, {"k_proj", 64, QFW_ADAPTER_POLICY}};
+    for (int i = 0; i < N_LORAS; i++) {
         char name[16];
         snprintf(name, sizeof name, "A%d", i);
         loras[i] = (lora){.param = "model.layers.3.self_attn.qkv_proj.weight",
@@ -188,7 +190,7 @@ static void open_adapters(graphlab *l, lora *loras) {
         loras[i].b = graphlab_entry(l, name, QFW_F32, 64, 8);
     }
     l->env.loras = loras;
-    l->env.n_loras = 3;
+    l->env.n_loras = N_LORAS;
     l->env.seed = 42;
 }
 
@@ -202,7 +204,7 @@ static const qfw_lora_params *lora_at(const graphlab *l, size_t k, const lora *e
 
 static void test_linear(void **state) {
     graphlab l;
-    lora loras[3];
+    lora loras[N_LORAS];
     qfw_val y;
     (void)state;
     open_adapters(&l, loras);
@@ -211,26 +213,27 @@ static void test_linear(void **state) {
     const qfw_val w = graphlab_val(&l, "model.layers.3.self_attn.qkv_proj.weight");
     graphlab_ok(g->api->segment(g, "layers.3"));
     graphlab_ok(g->api->linear(g, x, w, &y));
-    assert_int_equal(l.g->n_nodes, 3);
+    assert_int_equal(l.g->n_nodes, 4);
     assert_string_equal(l.g->nodes[0].def->name, "qmatmul");
     assert_string_equal(l.g->nodes[0].label, "layers.3/qkv_proj");
-    const qfw_lora_params *q = lora_at(&l, 1, &loras[1]), *v = lora_at(&l, 2, &loras[0]);
+    const qfw_lora_params *q = lora_at(&l, 1, &loras[1]), *v = lora_at(&l, 3, &loras[0]);
+    lora_at(&l, 2, &loras[3]);
     assert_int_equal(q->col0, 0);
     assert_int_equal(v->col0, 128);
     assert_true(v->scale == 2.0f && v->p == 0.25f && v->seed == 42);
     assert_int_equal(v->module_hash, fnv1a32("v_proj"));
     assert_int_equal(l.g->nodes[1].in[0], l.g->nodes[0].out[0]);
     assert_int_equal(l.g->nodes[2].in[0], l.g->nodes[1].out[0]);
-    assert_int_equal(l.g->nodes[2].in[1], x);
-    assert_string_equal(graph_get(l.g, l.g->nodes[2].in[4])->name, "row_key");
-    assert_int_equal(y, l.g->nodes[2].out[0]);
+    assert_int_equal(l.g->nodes[3].in[1], x);
+    assert_string_equal(graph_get(l.g, l.g->nodes[3].in[4])->name, "row_key");
+    assert_int_equal(y, l.g->nodes[3].out[0]);
     assert_string_equal(l.g->label, "layers.3");
     graphlab_close(&l);
 }
 
 static void test_adapter_choice(void **state) {
     graphlab l;
-    lora loras[3];
+    lora loras[N_LORAS];
     qfw_val y;
     (void)state;
     open_adapters(&l, loras);
@@ -266,7 +269,7 @@ static void test_out_of_memory(void **state) {
     (void)state;
     for (uint64_t k = 1; status != QFW_OK; k++) {
         graphlab l;
-        lora loras[3];
+        lora loras[N_LORAS];
         qfw_val y = 9;
         open_adapters(&l, loras);
         qfw_graph *g = &l.g->pub;

@@ -121,7 +121,7 @@ static void declare_mlp(graphlab *l) {
 static qfw_status forward_mlp(graphlab *l, qfw_val *loss) {
     qfw_graph *g = &l->g->pub;
     const int64_t row[2] = {1, 6}, step[2] = {6, 1};
-    qfw_val x, y, v;
+    qfw_val x, y, v, squares, sum;
     const qfw_val w1 = graphlab_val(l, "w1"), w2 = graphlab_val(l, "w2");
     QFW_TRY(input_2d(l, "x", QFW_F64, 5, 6, &x));
     QFW_TRY(g->api->segment(g, "a"));
@@ -129,6 +129,7 @@ static qfw_status forward_mlp(graphlab *l, qfw_val *loss) {
     QFW_TRY(qfw_binary(g, QFW_ADD, y, graphlab_val(l, "bias"), &y));
     QFW_TRY(qfw_unary(g, QFW_SIGMOID, y, &y));
     QFW_TRY(g->api->segment(g, "b"));
+    QFW_TRY(qfw_gemm(g, y, 0, y, 1, 0.5f, &squares)); /* y twice, with what the others gave */
     QFW_TRY(g->api->linear(g, y, w1, &x));
     QFW_TRY(qfw_binary(g, QFW_MUL, x, y, &x)); /* y is read by two */
     QFW_TRY(qfw_binary(g, QFW_ADD, x, x, &x)); /* the same value twice in one op */
@@ -136,7 +137,9 @@ static qfw_status forward_mlp(graphlab *l, qfw_val *loss) {
     QFW_TRY(g->api->view(g, w1, 2, row, step, 12, &v));
     QFW_TRY(qfw_binary(g, QFW_MUL, x, v, &x));
     QFW_TRY(g->api->linear(g, x, w2, &y));
-    return qfw_reduce_all(g, QFW_SUMSQ, y, loss);
+    QFW_TRY(qfw_reduce_all(g, QFW_SUMSQ, squares, &sum));
+    QFW_TRY(qfw_reduce_all(g, QFW_SUMSQ, y, loss));
+    return qfw_binary(g, QFW_ADD, sum, *loss, loss);
 }
 
 static void write_mlp(graphlab *l) { write_numbers(l, "x", 30); }
@@ -320,6 +323,19 @@ static void test_recompute(void **state) {
     mem_free(grad);
 }
 
+/* A value that the next segment reads is kept, and read again where it is, not made again. */
+static void test_kept_between(void **state) {
+    const model m = {declare_mlp, forward_mlp, write_mlp};
+    graphlab l;
+    double grad[MAX_GRAD];
+    (void)state;
+    prepare(&l, &m);
+    run_backward(&l, &m, 1, grad);
+    assert_int_equal(count_phase(l.g, PHASE_RECOMPUTE, "unary"), 0);
+    assert_int_equal(count_planned(&l, PHASE_RECOMPUTE, "gemm"), 1); /* b's, not a's */
+    graphlab_close(&l);
+}
+
 /* --- what is asked for and what is not --- */
 
 static void test_only_what_is_asked(void **state) {
@@ -377,6 +393,7 @@ int main(void) {
         cmocka_unit_test(test_mlp),
         cmocka_unit_test(test_blocks),
         cmocka_unit_test(test_recompute),
+        cmocka_unit_test(test_kept_between),
         cmocka_unit_test(test_only_what_is_asked),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_no_path),
