@@ -38,11 +38,11 @@ static inline float exp_one(float x) {
     return x < -87.0f ? 0.0f : y;
 }
 
-MANY_ISAS void cpu_exp_row(const float *x, float shift, float *y, int64_t n) {
+MANY_ISAS static void exp_row(const float *x, float shift, float *y, int64_t n) {
     for (int64_t i = 0; i < n; i++) y[i] = exp_one(x[i] - shift);
 }
 
-MANY_ISAS float cpu_max_row(const float *x, int64_t n) {
+MANY_ISAS static float max_row(const float *x, int64_t n) {
     float top[LANES];
     int64_t i = 0;
     for (int l = 0; l < LANES; l++) top[l] = -INFINITY;
@@ -53,7 +53,7 @@ MANY_ISAS float cpu_max_row(const float *x, int64_t n) {
     return top[0];
 }
 
-MANY_ISAS double cpu_sum_row(const float *x, int64_t n) {
+MANY_ISAS static double sum_row(const float *x, int64_t n) {
     double sum[LANES] = {0};
     int64_t i = 0;
     for (; i + LANES <= n; i += LANES)
@@ -63,7 +63,7 @@ MANY_ISAS double cpu_sum_row(const float *x, int64_t n) {
     return sum[0];
 }
 
-MANY_ISAS double cpu_dot_row(const float *x, const float *y, int64_t n) {
+MANY_ISAS static double dot_row(const float *x, const float *y, int64_t n) {
     double sum[LANES] = {0};
     int64_t i = 0;
     for (; i + LANES <= n; i += LANES)
@@ -73,16 +73,29 @@ MANY_ISAS double cpu_dot_row(const float *x, const float *y, int64_t n) {
     return sum[0];
 }
 
-MANY_ISAS void cpu_swiglu_row(const float *gate, const float *up, float *mid, int64_t n) {
+MANY_ISAS static void swiglu_row(const float *gate, const float *up, float *mid, int64_t n) {
     for (int64_t i = 0; i < n; i++) mid[i] = up[i] * (gate[i] / (1.0f + exp_one(-gate[i])));
 }
 
 /* d(up) = d * silu(gate);  d(gate) = d * up * s * (1 + gate * (1 - s)), s = sigmoid(gate). */
-MANY_ISAS void cpu_swiglu_bwd_row(
+MANY_ISAS static void swiglu_bwd_row(
     const float *d, const float *gate, const float *up, float *dgate, float *dup, int64_t n) {
     for (int64_t i = 0; i < n; i++) {
         const float g = gate[i], u = up[i], s = 1.0f / (1.0f + exp_one(-g));
         dup[i] = d[i] * g * s;
         dgate[i] = d[i] * u * s * (1.0f + g * (1.0f - s));
     }
+}
+
+/* Clones are reached through these: gcc would export the clones' own names. */
+void cpu_exp_row(const float *x, float shift, float *y, int64_t n) { exp_row(x, shift, y, n); }
+float cpu_max_row(const float *x, int64_t n) { return max_row(x, n); }
+double cpu_sum_row(const float *x, int64_t n) { return sum_row(x, n); }
+double cpu_dot_row(const float *x, const float *y, int64_t n) { return dot_row(x, y, n); }
+void cpu_swiglu_row(const float *gate, const float *up, float *mid, int64_t n) {
+    swiglu_row(gate, up, mid, n);
+}
+void cpu_swiglu_bwd_row(
+    const float *d, const float *gate, const float *up, float *dgate, float *dup, int64_t n) {
+    swiglu_bwd_row(d, gate, up, dgate, dup, n);
 }
