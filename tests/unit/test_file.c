@@ -1,7 +1,5 @@
 /* test_file.c -- a name holds the old bytes or the new ones; hashes; strange kinds of file. */
 #define _XOPEN_SOURCE 700
-#include <errno.h>
-#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -15,31 +13,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../support/temp.h"
 #include "base/error.h"
 #include "base/mem.h"
 #include "files/file.h"
 
 #include <cmocka.h>
-
-static char folder[] = "/tmp/qfw-test-file-XXXXXX";
-
-static char *in_folder(const char *name) {
-    static char path[4][512];
-    static int next;
-    char *p = path[next++ % 4];
-    snprintf(p, sizeof path[0], "%s/%s", folder, name);
-    return p;
-}
-
-static int make_folder(void **state) {
-    (void)state;
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int drop_folder(void **state) {
-    (void)state;
-    return dir_remove(folder) == QFW_OK ? 0 : -1;
-}
 
 static void assert_holds(const char *path, const char *text) {
     char *found = NULL;
@@ -50,18 +29,9 @@ static void assert_holds(const char *path, const char *text) {
     mem_free(found);
 }
 
-static void assert_fails(qfw_status status, const char *name, int exit_code, const char *path) {
-    assert_int_not_equal(status, QFW_OK);
-    assert_int_equal(status, err_status());
-    assert_string_equal(err_name(), name);
-    assert_int_equal(err_exit_code(), exit_code);
-    assert_non_null(strstr(err_text(0), path));
-    err_clear();
-}
-
 static void writes_and_replaces(void **state) {
     (void)state;
-    const char *path = in_folder("a");
+    const char *path = temp_path("a");
     umask(022);
     assert_int_equal(file_write(path, "old", 3), QFW_OK);
     assert_holds(path, "old");
@@ -72,13 +42,13 @@ static void writes_and_replaces(void **state) {
     struct stat st;
     assert_int_equal(stat(path, &st), 0);
     assert_int_equal(st.st_mode & 0777, 0644);
-    assert_false(file_exists(in_folder("a.tmp")));
+    assert_false(file_exists(temp_path("a.tmp")));
 }
 
 /* Until finish the name holds the old bytes, whatever lies aside; an abort leaves nothing. */
 static void a_name_never_holds_half_a_file(void **state) {
     (void)state;
-    const char *path = in_folder("b");
+    const char *path = temp_path("b");
     file_out *o = NULL;
     assert_int_equal(file_write(path, "old", 3), QFW_OK);
     assert_int_equal(file_out_open(path, &o), QFW_OK);
@@ -86,7 +56,7 @@ static void a_name_never_holds_half_a_file(void **state) {
     assert_holds(path, "old");
     file_out_abort(o);
     assert_holds(path, "old");
-    assert_false(file_exists(in_folder("b.tmp")));
+    assert_false(file_exists(temp_path("b.tmp")));
     assert_int_equal(file_out_open(path, &o), QFW_OK);
     assert_int_equal(file_out_write(o, "ne", 2), QFW_OK);
     assert_int_equal(file_out_write(o, "w", 1), QFW_OK);
@@ -97,7 +67,7 @@ static void a_name_never_holds_half_a_file(void **state) {
 /* A child dies by SIGKILL in the middle of a write; its leftover stops nobody. */
 static void a_kill_leaves_the_old_file(void **state) {
     (void)state;
-    const char *path = in_folder("c");
+    const char *path = temp_path("c");
     assert_int_equal(file_write(path, "old", 3), QFW_OK);
     const pid_t child = fork();
     if (child == 0) {
@@ -110,26 +80,26 @@ static void a_kill_leaves_the_old_file(void **state) {
     assert_int_equal(waitpid(child, &how, 0), child);
     assert_true(WIFSIGNALED(how));
     assert_holds(path, "old");
-    assert_true(file_exists(in_folder("c.tmp")));
+    assert_true(file_exists(temp_path("c.tmp")));
     assert_int_equal(file_write(path, "new", 3), QFW_OK);
     assert_holds(path, "new");
-    assert_false(file_exists(in_folder("c.tmp")));
+    assert_false(file_exists(temp_path("c.tmp")));
 }
 
 /* A leftover that is a symlink is not written through. */
 static void does_not_follow_what_lies_aside(void **state) {
     (void)state;
-    assert_int_equal(file_write(in_folder("victim"), "mine", 4), QFW_OK);
-    assert_int_equal(symlink(in_folder("victim"), in_folder("d.tmp")), 0);
-    assert_int_equal(file_write(in_folder("d"), "text", 4), QFW_OK);
-    assert_holds(in_folder("victim"), "mine");
-    assert_holds(in_folder("d"), "text");
+    assert_int_equal(file_write(temp_path("victim"), "mine", 4), QFW_OK);
+    assert_int_equal(symlink(temp_path("victim"), temp_path("d.tmp")), 0);
+    assert_int_equal(file_write(temp_path("d"), "text", 4), QFW_OK);
+    assert_holds(temp_path("victim"), "mine");
+    assert_holds(temp_path("d"), "text");
 }
 
 static void a_full_disk_keeps_the_old_file(void **state) {
     (void)state;
     static char big[1 << 16];
-    const char *path = in_folder("e");
+    const char *path = temp_path("e");
     struct rlimit old, small;
     assert_int_equal(file_write(path, "old", 3), QFW_OK);
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
@@ -139,30 +109,30 @@ static void a_full_disk_keeps_the_old_file(void **state) {
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
     const qfw_status status = file_write(path, big, sizeof big);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
-    assert_fails(status, "E_IO_WRITE", EXIT_IOERR, path);
+    assert_error(status, "E_IO_WRITE", EXIT_IOERR, path);
     assert_holds(path, "old");
-    assert_false(file_exists(in_folder("e.tmp")));
+    assert_false(file_exists(temp_path("e.tmp")));
 }
 
 static void says_what_cannot_be_created(void **state) {
     (void)state;
-    const char *path = in_folder("none/f");
-    file_out *o = (file_out *)folder;
-    assert_fails(file_write(path, "x", 1), "E_OUT_CREATE", EXIT_OUTPUT, path);
-    assert_fails(file_out_open(path, &o), "E_OUT_CREATE", EXIT_OUTPUT, path);
+    const char *path = temp_path("none/f");
+    file_out *o = (file_out *)(uintptr_t) "x";
+    assert_error(file_write(path, "x", 1), "E_OUT_CREATE", EXIT_OUTPUT, path);
+    assert_error(file_out_open(path, &o), "E_OUT_CREATE", EXIT_OUTPUT, path);
     assert_null(o);
 }
 
 static void reads_within_its_limit(void **state) {
     (void)state;
-    const char *path = in_folder("g");
-    char *text = folder;
+    const char *path = temp_path("g");
+    char *text = (char *)(uintptr_t) "x";
     size_t n = 1;
     assert_int_equal(file_write(path, "12345", 5), QFW_OK);
     assert_int_equal(file_read(path, 5, &text, &n), QFW_OK);
     assert_int_equal(text[5], 0);
     mem_free(text);
-    assert_fails(file_read(path, 4, &text, &n), "E_DATA_LIMIT", EXIT_DATA, path);
+    assert_error(file_read(path, 4, &text, &n), "E_DATA_LIMIT", EXIT_DATA, path);
     assert_null(text);
     assert_int_equal(n, 0);
 }
@@ -171,19 +141,19 @@ static void refuses_what_is_no_file(void **state) {
     (void)state;
     char *text;
     size_t n;
-    const char *missing = in_folder("missing"), *fifo = in_folder("fifo"), *loop = in_folder("lp");
+    const char *missing = temp_path("missing"), *fifo = temp_path("fifo"), *loop = temp_path("lp");
     assert_int_equal(mkfifo(fifo, 0600), 0);
     assert_int_equal(symlink("lp", loop), 0);
-    assert_fails(file_read(missing, 9, &text, &n), "E_NOINPUT", EXIT_NOINPUT, missing);
-    assert_fails(file_read(folder, 9, &text, &n), "E_NOINPUT", EXIT_NOINPUT, "a folder");
-    assert_fails(file_read(fifo, 9, &text, &n), "E_NOINPUT", EXIT_NOINPUT, "a FIFO");
-    assert_fails(file_read(loop, 9, &text, &n), "E_NOINPUT", EXIT_NOINPUT, loop);
-    assert_fails(file_read("/dev/zero", 9, &text, &n), "E_NOINPUT", EXIT_NOINPUT, "a device");
+    assert_error(file_read(missing, 9, &text, &n), "E_NOINPUT", EXIT_NOINPUT, missing);
+    assert_error(file_read(temp_folder(), 9, &text, &n), "E_NOINPUT", EXIT_NOINPUT, "a folder");
+    assert_error(file_read(fifo, 9, &text, &n), "E_NOINPUT", EXIT_NOINPUT, "a FIFO");
+    assert_error(file_read(loop, 9, &text, &n), "E_NOINPUT", EXIT_NOINPUT, loop);
+    assert_error(file_read("/dev/zero", 9, &text, &n), "E_NOINPUT", EXIT_NOINPUT, "a device");
 }
 
 static void notices_a_file_that_shrank(void **state) {
     (void)state;
-    const char *path = in_folder("h");
+    const char *path = temp_path("h");
     uint64_t size = 0;
     char data[8];
     assert_int_equal(file_write(path, "12345678", 8), QFW_OK);
@@ -193,7 +163,7 @@ static void notices_a_file_that_shrank(void **state) {
     assert_int_equal(file_pread(fd, path, 2, data, 6), QFW_OK);
     assert_memory_equal(data, "345678", 6);
     assert_int_equal(truncate(path, 5), 0);
-    assert_fails(file_pread(fd, path, 2, data, 6), "E_IO_SHRUNK", EXIT_IOERR, "byte 5, 3 more");
+    assert_error(file_pread(fd, path, 2, data, 6), "E_IO_SHRUNK", EXIT_IOERR, "byte 5, 3 more");
     close(fd);
 }
 
@@ -202,21 +172,21 @@ static void copies_bytes(void **state) {
     enum { BYTES = (1 << 20) + 17 }; /* more than one piece */
     char *data = mem_alloc(BYTES, 1), from[65], to[65];
     for (size_t i = 0; i < BYTES; i++) data[i] = (char)(i * 7 + i / 251);
-    assert_int_equal(file_write(in_folder("from"), data, BYTES), QFW_OK);
-    assert_int_equal(file_copy(in_folder("from"), in_folder("to")), QFW_OK);
-    assert_int_equal(file_sha256(in_folder("from"), from), QFW_OK);
-    assert_int_equal(file_sha256(in_folder("to"), to), QFW_OK);
+    assert_int_equal(file_write(temp_path("from"), data, BYTES), QFW_OK);
+    assert_int_equal(file_copy(temp_path("from"), temp_path("to")), QFW_OK);
+    assert_int_equal(file_sha256(temp_path("from"), from), QFW_OK);
+    assert_int_equal(file_sha256(temp_path("to"), to), QFW_OK);
     assert_string_equal(from, to);
     char *back = NULL;
     size_t n = 0;
-    assert_int_equal(file_read(in_folder("to"), BYTES, &back, &n), QFW_OK);
+    assert_int_equal(file_read(temp_path("to"), BYTES, &back, &n), QFW_OK);
     assert_int_equal(n, BYTES);
     assert_memory_equal(back, data, BYTES);
     mem_free(back);
     mem_free(data);
-    assert_fails(
-        file_copy(in_folder("missing"), in_folder("to")), "E_NOINPUT", EXIT_NOINPUT, "missing");
-    assert_int_equal(file_sha256(in_folder("to"), from), QFW_OK);
+    assert_error(
+        file_copy(temp_path("missing"), temp_path("to")), "E_NOINPUT", EXIT_NOINPUT, "missing");
+    assert_int_equal(file_sha256(temp_path("to"), from), QFW_OK);
     assert_string_equal(from, to);
 }
 
@@ -246,20 +216,20 @@ static void hashes_as_the_standard_says(void **state) {
 
 static void makes_and_removes_folders(void **state) {
     (void)state;
-    assert_int_equal(dir_make(in_folder("x/y//z/")), QFW_OK);
-    assert_true(dir_exists(in_folder("x/y/z")));
-    assert_int_equal(dir_make(in_folder("x/y")), QFW_OK);
-    assert_int_equal(file_write(in_folder("x/y/file"), "1", 1), QFW_OK);
-    assert_fails(dir_make(in_folder("x/y/file/z")), "E_OUT_CREATE", EXIT_OUTPUT, "x/y/file");
-    assert_int_equal(file_write(in_folder("kept"), "1", 1), QFW_OK);
-    assert_int_equal(symlink(in_folder("kept"), in_folder("x/link")), 0);
-    assert_int_equal(symlink(folder, in_folder("x/up")), 0);
-    assert_int_equal(dir_remove(in_folder("x")), QFW_OK);
-    assert_false(dir_exists(in_folder("x")));
-    assert_true(file_exists(in_folder("kept"))); /* links are removed, not followed */
-    assert_int_equal(dir_remove(in_folder("x")), QFW_OK);
-    assert_int_equal(dir_sync(folder), QFW_OK);
-    assert_fails(dir_sync(in_folder("x")), "E_IO_WRITE", EXIT_IOERR, "x");
+    assert_int_equal(dir_make(temp_path("x/y//z/")), QFW_OK);
+    assert_true(dir_exists(temp_path("x/y/z")));
+    assert_int_equal(dir_make(temp_path("x/y")), QFW_OK);
+    assert_int_equal(file_write(temp_path("x/y/file"), "1", 1), QFW_OK);
+    assert_error(dir_make(temp_path("x/y/file/z")), "E_OUT_CREATE", EXIT_OUTPUT, "x/y/file");
+    assert_int_equal(file_write(temp_path("kept"), "1", 1), QFW_OK);
+    assert_int_equal(symlink(temp_path("kept"), temp_path("x/link")), 0);
+    assert_int_equal(symlink(temp_folder(), temp_path("x/up")), 0);
+    assert_int_equal(dir_remove(temp_path("x")), QFW_OK);
+    assert_false(dir_exists(temp_path("x")));
+    assert_true(file_exists(temp_path("kept"))); /* links are removed, not followed */
+    assert_int_equal(dir_remove(temp_path("x")), QFW_OK);
+    assert_int_equal(dir_sync(temp_folder()), QFW_OK);
+    assert_error(dir_sync(temp_path("x")), "E_IO_WRITE", EXIT_IOERR, "x");
 }
 
 static void assert_joined(const char *a, const char *b, const char *path) {
@@ -280,7 +250,7 @@ static void joins_paths(void **state) {
 /* Every allocation fails once: the file is as before, nothing leaks (ASan sees to that). */
 static void survives_want_of_memory(void **state) {
     (void)state;
-    const char *path = in_folder("m");
+    const char *path = temp_path("m");
     assert_int_equal(file_write(path, "old", 3), QFW_OK);
     for (uint64_t k = 1;; k++) {
         mem_fail_at(k);
@@ -291,7 +261,7 @@ static void survives_want_of_memory(void **state) {
         assert_true(k < 20);
     }
     assert_holds(path, "new");
-    assert_false(file_exists(in_folder("m.tmp")));
+    assert_false(file_exists(temp_path("m.tmp")));
 }
 
 int main(void) {
@@ -311,5 +281,5 @@ int main(void) {
         cmocka_unit_test(joins_paths),
         cmocka_unit_test(survives_want_of_memory),
     };
-    return cmocka_run_group_tests(tests, make_folder, drop_folder);
+    return cmocka_run_group_tests(tests, temp_make, temp_drop);
 }
