@@ -35,14 +35,18 @@ static int32_t add_child(trie *t, int32_t at, uint8_t byte) {
     return made;
 }
 
-static qfw_status trie_add(trie *t, const char *s, size_t n, int32_t token) {
+static qfw_status trie_add(trie *t, const char *s, size_t n, int32_t token, const char *file) {
     int32_t at = 0;
     for (size_t i = 0; i < n; i++) {
         const int32_t next = child_of(t, at, (uint8_t)s[i]);
         at = next ? next : add_child(t, at, (uint8_t)s[i]);
         if (!at) return QFW_E_NOMEM;
     }
-    if (!t->node[at].token) t->node[at].token = token + 1;
+    if (t->node[at].token)
+        return err_fail("E_TOK_ADDED", QFW_E_DATA,
+            "%s: added_tokens[%d] and [%d] are one text, '%.*s'", file, t->node[at].token - 1,
+            token, (int)n, s);
+    t->node[at].token = token + 1;
     return QFW_OK;
 }
 
@@ -128,14 +132,14 @@ static qfw_status add_to_trie(added_set *a, size_t i, const normalizer *z, const
     const added_token *token = &a->token[i];
     tagged text = {0}, spare = {0};
     if (!token->normalized)
-        return trie_add(&a->raw, token->content, strlen(token->content), (int32_t)i);
+        return trie_add(&a->raw, token->content, strlen(token->content), (int32_t)i, file);
     qfw_status status =
         tagged_add(&text, token->content, strlen(token->content), 0) ? QFW_E_NOMEM : QFW_OK;
     if (status == QFW_OK) status = normalizer_run(z, &text, &spare);
     if (status == QFW_OK && text.n == 0)
         status = err_fail("E_TOK_ADDED", QFW_E_DATA,
             "%s: added_tokens: '%s' is normalised to nothing", file, token->content);
-    if (status == QFW_OK) status = trie_add(&a->normal, text.s, text.n, (int32_t)i);
+    if (status == QFW_OK) status = trie_add(&a->normal, text.s, text.n, (int32_t)i, file);
     tagged_free(&text);
     tagged_free(&spare);
     return status;

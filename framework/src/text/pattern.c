@@ -2,7 +2,8 @@
  * PCRE2.
  *
  * The library uses Oniguruma. What both read alike is taken as it is; \s is written out, for
- * PCRE2's has one character more (U+180E); what differs further, or is not known not to, is refused.
+ * PCRE2's has one character more (U+180E); what differs further, or is not known not to, is
+ * refused.
  */
 #include <stdio.h>
 #include <string.h>

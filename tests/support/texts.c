@@ -1,0 +1,115 @@
+/* texts.c -- see texts.h. */
+#define _POSIX_C_SOURCE 200809L
+#include "texts.h"
+
+#include <stdlib.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+#include "files/file.h"
+#include "test.h"
+
+void must(qfw_status status) {
+    if (status != QFW_OK) fail_msg("%s", err_text(0));
+}
+
+static const char *source(void) {
+    const char *folder = getenv("QFW_SOURCE");
+    return folder ? folder : ".";
+}
+
+const char *golden_path(const char *name) {
+    static char path[4][600];
+    static unsigned next;
+    char *p = path[next++ % 4];
+    snprintf(p, sizeof path[0], "%s/tests/golden/tokenizer/%s", source(), name);
+    return p;
+}
+
+const char *shared_tokenizer(const char *name) {
+    static char path[2][600];
+    static unsigned next;
+    char *p = path[next++ % 2], file[700];
+    const char *data = getenv("QFW_SHARED_DATA");
+    if (data)
+        snprintf(p, sizeof path[0], "%s/tokenizers/%s", data, name);
+    else
+        snprintf(p, sizeof path[0], "%s/../shared/data/tokenizers/%s", source(), name);
+    snprintf(file, sizeof file, "%s/tokenizer.json", p);
+    return file_exists(file) ? p : NULL;
+}
+
+qfw_doc *golden_json(const char *name) {
+    qfw_doc *doc = NULL;
+    must(json_read(golden_path(name), 64 << 20, NULL, &doc));
+    return doc;
+}
+
+/* The strict reader refuses NUL: it travels as U+F8FF. */
+static void read_line(test_lines *l, char *text, size_t n) {
+    static const char nul[] = "\\u0000", stand_in[] = "\xef\xa3\xbf";
+    qfw_doc *doc = NULL;
+    char *wrapped = calloc(n + 3, 1);
+    assert_non_null(wrapped);
+    int with_nul = 0;
+    wrapped[0] = '[';
+    memcpy(wrapped + 1, text, n);
+    wrapped[n + 1] = ']';
+    for (char *at; (at = strstr(wrapped, nul)) != NULL; with_nul = 1) memcpy(at, "\\uF8FF", 6);
+    must(json_parse(wrapped, n + 2, "lines.jsonl", l->n + 1, "E_DATA_JSON", NULL, &doc));
+    const char *value = json_node_str(json_node_item(json_root(doc), 0));
+    assert_non_null(value);
+    char *copy = l->line[l->n] = strdup(value);
+    size_t used = 0;
+    for (size_t i = 0; value[i]; used++) {
+        const int is_nul = with_nul && !strncmp(value + i, stand_in, 3);
+        copy[used] = is_nul ? 0 : value[i];
+        i += is_nul ? 3 : 1;
+    }
+    l->bytes[l->n++] = used;
+    json_destroy(doc);
+    free(wrapped);
+}
+
+test_lines *lines_read(void) {
+    char *text = NULL;
+    size_t n = 0, count = 0;
+    must(file_read(golden_path("lines.jsonl"), 64 << 20, &text, &n));
+    for (size_t i = 0; i < n; i++) count += text[i] == '\n';
+    test_lines *l = calloc(1, sizeof *l);
+    assert_non_null(l);
+    l->line = calloc(count, sizeof *l->line);
+    l->bytes = calloc(count, sizeof *l->bytes);
+    for (char *from = text, *end; (end = strchr(from, '\n')) != NULL; from = end + 1)
+        read_line(l, from, (size_t)(end - from));
+    assert_int_equal(l->n, count);
+    mem_free(text);
+    return l;
+}
+
+void lines_free(test_lines *l) {
+    for (size_t i = 0; i < l->n; i++) free(l->line[i]);
+    free(l->line);
+    free(l->bytes);
+    free(l);
+}
+
+static char shown[2][8192];
+
+const char *ids_text(const ids *v) {
+    size_t used = 0;
+    shown[0][0] = 0;
+    for (size_t i = 0; i < v->n && used + 16 < sizeof shown[0]; i++)
+        used += (size_t)snprintf(
+            shown[0] + used, sizeof shown[0] - used, "%s%d", i ? " " : "", v->id[i]);
+    return shown[0];
+}
+
+const char *node_ids_text(const json_node *list) {
+    size_t used = 0;
+    shown[1][0] = 0;
+    for (uint64_t i = 0; i < json_node_count(list) && used + 16 < sizeof shown[1]; i++)
+        used += (size_t)snprintf(shown[1] + used, sizeof shown[1] - used, "%s%lld", i ? " " : "",
+            (long long)json_node_i64(json_node_item(list, i)));
+    return shown[1];
+}
