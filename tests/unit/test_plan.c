@@ -1,5 +1,5 @@
-/* test_plan.c -- what a plan decides: who runs each op, what is dropped, what shares memory, where
- * assigned values are made, and what is said when the device cannot run an op. */
+/* test_plan.c -- what a plan decides: who runs each op, what is dropped, where assigned values are
+ * made, and what is said when the device cannot run an op. */
 #include "../support/graphlab.h"
 #include "base/error.h"
 #include "base/mem.h"
@@ -38,97 +38,6 @@ static uint32_t count_ops(const plan *p, const char *name) {
     uint32_t n = 0;
     for (size_t k = 0; k < g->n_nodes; k++) n += !strcmp(g->nodes[k].def->name, name);
     return n;
-}
-
-/* --- memory --- */
-
-static void test_in_place(void **state) {
-    graphlab l;
-    (void)state;
-    graphlab_open(&l, test_device_native);
-    qfw_val x = input(&l), y = x;
-    for (int i = 0; i < 10; i++) y = unary(&l, QFW_NEG, y);
-    assert_int_equal(make_plan(&l, y)->step_bytes, BYTES);
-    assert_int_equal(l.p->input_bytes, BYTES);
-    assert_int_equal(l.p->n_native, 10);
-    graphlab_renew(&l);
-    x = unary(&l, QFW_NEG, input(&l)); /* two read it: the first may not write over it */
-    y = unary(&l, QFW_ABS, x);
-    assert_int_equal(make_plan(&l, binary(&l, QFW_SUB, x, y))->step_bytes, 2 * BYTES);
-    graphlab_renew(&l);
-    x = unary(&l, QFW_NEG, input(&l)); /* kept: nobody may write over it */
-    y = unary(&l, QFW_ABS, x);
-    const qfw_val keep[2] = {x, y};
-    graphlab_ok(plan_create(l.g, &l.device.dev, FALLBACK_ALLOW, keep, 2, &l.p));
-    assert_int_equal(l.p->step_bytes, 2 * BYTES);
-    graphlab_renew(&l);
-    x = unary(&l, QFW_NEG, input(&l)); /* the same memory twice: in place with both is with none */
-    assert_int_equal(make_plan(&l, binary(&l, QFW_SUB, x, x))->step_bytes, 2 * BYTES);
-    graphlab_close(&l);
-}
-
-/* A value lives as long as any view of it. */
-static void test_views_hold(void **state) {
-    graphlab l;
-    const int64_t half[1] = {CELLS / 2}, step[1] = {1};
-    qfw_val v;
-    (void)state;
-    graphlab_open(&l, test_device_native);
-    const qfw_val x = unary(&l, QFW_NEG, input(&l));
-    graphlab_ok(l.g->pub.api->view(&l.g->pub, x, 1, half, step, CELLS / 2, &v));
-    const qfw_val y = unary(&l, QFW_ABS, x), z = unary(&l, QFW_EXP, y);
-    qfw_val first;
-    graphlab_ok(l.g->pub.api->view(&l.g->pub, z, 1, half, step, 0, &first));
-    const qfw_val sum = binary(&l, QFW_ADD, first, v);
-    /* x and y, and the sum of the halves */
-    assert_int_equal(make_plan(&l, sum)->step_bytes, 2 * BYTES + BYTES / 2);
-    graphlab_close(&l);
-}
-
-/* A chain of different sizes needs its two largest neighbours, in whatever order they come. */
-static void test_reuse(void **state) {
-    graphlab l;
-    (void)state;
-    graphlab_open(&l, test_device_native);
-    const int64_t sizes[5] = {100, 900, 300, 700, 200};
-    qfw_val index, v;
-    graphlab_ok(l.g->pub.api->input(&l.g->pub, "x", QFW_F32, 1, &sizes[0], &v));
-    for (int i = 1; i < 5; i++) {
-        char name[8] = "i0";
-        name[1] = (char)('0' + i);
-        graphlab_ok(l.g->pub.api->input(&l.g->pub, name, QFW_I32, 1, &sizes[i], &index));
-        graphlab_ok(qfw_gather_rows(&l.g->pub, v, index, &v));
-    }
-    const uint64_t aligned[4] = {3840, 1280, 2816, 1024}; /* of 900, 300, 700, 200 floats */
-    assert_int_equal(make_plan(&l, v)->step_bytes, aligned[0] + aligned[1]);
-    graphlab_close(&l);
-}
-
-static void test_workspace(void **state) {
-    graphlab l;
-    (void)state;
-    graphlab_open(&l, test_device_native);
-    l.device.workspace = 1000;
-    assert_int_equal(make_plan(&l, unary(&l, QFW_NEG, input(&l)))->workspace_bytes, 1024);
-    assert_int_equal(l.p->step_bytes, BYTES + 1024);
-    graphlab_renew(&l);
-    l.device.native[QFW_OP_UNARY] = 0; /* the reference takes its scratch elsewhere */
-    assert_int_equal(make_plan(&l, unary(&l, QFW_NEG, input(&l)))->workspace_bytes, 0);
-    graphlab_close(&l);
-}
-
-static void test_too_large(void **state) {
-    graphlab l;
-    plan *p;
-    (void)state;
-    graphlab_open(&l, test_device_native);
-    l.device.dev.info.max_alloc_bytes = BYTES - 256;
-    const qfw_val y = unary(&l, QFW_NEG, input(&l));
-    assert_int_equal(plan_create(l.g, &l.device.dev, FALLBACK_ALLOW, &y, 1, &p), QFW_E_DEVICE_OOM);
-    assert_null(p);
-    assert_non_null(strstr(err_text(0), "4096"));
-    err_clear();
-    graphlab_close(&l);
 }
 
 /* --- what is dropped --- */
@@ -425,11 +334,6 @@ static void test_out_of_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_in_place),
-        cmocka_unit_test(test_views_hold),
-        cmocka_unit_test(test_reuse),
-        cmocka_unit_test(test_workspace),
-        cmocka_unit_test(test_too_large),
         cmocka_unit_test(test_dead),
         cmocka_unit_test(test_alive),
         cmocka_unit_test(test_placement),

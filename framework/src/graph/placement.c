@@ -329,6 +329,48 @@ static qfw_status live_nodes(
     return QFW_OK;
 }
 
+static int is_assigned(const graph *g, const graph_node *node) {
+    for (size_t i = 0; i < g->n_assigns; i++)
+        for (uint32_t o = 0; o < node->def->n_out; o++)
+            if (node->out[o] && node->out[o] == g->assigns[i].value) return 1;
+    return 0;
+}
+
+/* Where node k goes: to its own place, or behind the last node that makes something it reads. */
+static size_t place_of(const graph *g, const graph_node *nodes, size_t k, const size_t *maker) {
+    size_t last = 0;
+    if (nodes[k].phase != PHASE_UPDATE || !is_assigned(g, &nodes[k])) return k;
+    for (uint32_t i = 0; i < nodes[k].def->n_in; i++) {
+        const size_t made = nodes[k].in[i] ? maker[plan_base(g, nodes[k].in[i])] : 0;
+        if (last < made) last = made;
+    }
+    return last ? last - 1 : k;
+}
+
+/* What follows the backward and gives a state its value moves up to where it can run: a gradient
+ * that is added to its sum at once needs no memory until the end. A counting sort by the new place,
+ * which keeps the order of those that share one. */
+static qfw_status hoist_updates(const graph *g, graph_node *nodes, size_t n) {
+    size_t *maker = mem_alloc(g->n_values + 1, sizeof *maker); /* of a value: 1 + its node */
+    size_t *place = mem_alloc(n, sizeof *place), *start = mem_alloc(n + 1, sizeof *start);
+    graph_node *old = mem_alloc(n, sizeof *old);
+    const qfw_status status = maker && place && start && old ? QFW_OK : QFW_E_NOMEM;
+    for (size_t k = 0; k < n && status == QFW_OK; k++) {
+        old[k] = nodes[k];
+        place[k] = place_of(g, nodes, k, maker);
+        start[place[k] + 1]++;
+        for (uint32_t o = 0; o < nodes[k].def->n_out; o++) maker[nodes[k].out[o]] = k + 1;
+        maker[0] = 0;
+    }
+    for (size_t k = 0; k < n && status == QFW_OK; k++) start[k + 1] += start[k];
+    for (size_t k = 0; k < n && status == QFW_OK; k++) nodes[start[place[k]]++] = old[k];
+    mem_free(maker);
+    mem_free(place);
+    mem_free(start);
+    mem_free(old);
+    return status;
+}
+
 static qfw_status copy_values(rewrite *r) {
     graph *to = r->to;
     const size_t n = r->from->n_values;
@@ -438,6 +480,7 @@ static qfw_status place_nodes(rewrite *r, const qfw_val *keep, uint32_t n_keep) 
     size_t n = 0;
     QFW_TRY(copy_values(r));
     qfw_status status = live_nodes(r, keep, n_keep, &nodes, &n);
+    if (status == QFW_OK) status = hoist_updates(r->from, nodes, n);
     for (size_t k = 0; k < n && status == QFW_OK; k++) status = place_node(r, &nodes[k]);
     mem_free(nodes);
     return status;
