@@ -182,7 +182,8 @@ static void test_fallback(void **state) {
     graphlab_close(&l);
 }
 
-static void test_who_reads(void **state) {
+/* Sealed is what only the device reads. */
+static void test_seal(void **state) {
     graphlab l;
     qfw_val y;
     const int64_t dim[2] = {4, 64};
@@ -190,6 +191,8 @@ static void test_who_reads(void **state) {
     graphlab_open(&l, test_device_native);
     const store_entry *w = graphlab_packed(&l, "w", 64, 64);
     const store_entry *other = graphlab_packed(&l, "other", 64, 64);
+    graphlab_entry(&l, "plain", QFW_F32, 64, 64);
+    graphlab_fill(&l);
     for (uint8_t native = 0; native < 2; native++) {
         graphlab_renew(&l);
         memset(l.device.native, native, sizeof l.device.native);
@@ -199,6 +202,11 @@ static void test_who_reads(void **state) {
         make_plan(&l, y);
         assert_int_equal(plan_reads_on_host(l.p, w), !native);
         assert_int_equal(plan_reads_on_host(l.p, other), 0);
+        const plan *const plans[1] = {l.p};
+        graphlab_ok(plan_seal(l.s, plans, 1));
+        assert_int_equal(l.device.n_sealed, native ? 2 : 1);
+        assert_int_equal(w->sealed, native);
+        assert_int_equal(other->sealed, 1);
     }
     graphlab_close(&l);
 }
@@ -339,7 +347,7 @@ int main(void) {
         cmocka_unit_test(test_placement),
         cmocka_unit_test(test_dense_rows),
         cmocka_unit_test(test_fallback),
-        cmocka_unit_test(test_who_reads),
+        cmocka_unit_test(test_seal),
         cmocka_unit_test(test_assign_in_place),
         cmocka_unit_test(test_assign_after_reads),
         cmocka_unit_test(test_assign_early),

@@ -40,5 +40,8 @@ qfw_status plan_create(const graph *g, const device *dev, uint32_t fallback, con
 void plan_destroy(plan *p);
 /* 1 when a reference kernel of the plan reads the entry: it must then not be sealed. */
 int plan_reads_on_host(const plan *p, const store_entry *e);
+/* The weights are complete: seal each packed frozen one that no reference kernel of any of these
+ * plans reads. */
+qfw_status plan_seal(store *s, const plan *const *plans, uint32_t n);
 
 #endif

@@ -114,3 +114,13 @@ int plan_reads_on_host(const plan *p, const store_entry *e) {
     }
     return 0;
 }
+
+qfw_status plan_seal(store *s, const plan *const *plans, uint32_t n) {
+    store_entry *e;
+    for (uint32_t i = 0; (e = store_at(s, i)) != NULL; i++) {
+        int on_host = !e->t.quant || e->usage != QFW_MEM_FROZEN;
+        for (uint32_t k = 0; k < n && !on_host; k++) on_host = plan_reads_on_host(plans[k], e);
+        if (!on_host) QFW_TRY(store_seal(s, e));
+    }
+    return QFW_OK;
+}
