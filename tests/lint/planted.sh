@@ -101,6 +101,7 @@ try_layout() {
 compare layers "$work/layers"
 compare words "$work/words"
 compare headers "$work/headers"
+compare paper "$work/paper"
 cp "$root/.clang-format" "$work/format/"
 compare format "$work/format"
 plant_lengths

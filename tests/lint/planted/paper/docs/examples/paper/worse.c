@@ -1,0 +1,3 @@
+#include "qfw/status.h"
+
+int undeclared(void) { return QFW_OK; } /* breach */
