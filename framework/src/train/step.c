@@ -223,7 +223,7 @@ static qfw_status open_loop(loop *l) {
     const uint32_t rows = r->batch_size > r->eval_batch_size ? r->batch_size : r->eval_batch_size;
     char *folder = NULL;
     l->epoch = UINT64_MAX;
-    l->p.last_eval_loss = NAN;
+    l->p.last_eval_loss = (double)NAN;
     l->order = mem_alloc(n_train(r), sizeof *l->order);
     l->rows = mem_alloc(rows, sizeof *l->rows);
     if (!l->order || !l->rows) return QFW_E_NOMEM;

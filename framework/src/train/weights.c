@@ -233,7 +233,7 @@ static qfw_status write_packed(const slab *s, packing *p) {
 /* Slabs are whole blocks (`step` rows), so each is packed on its own. */
 static qfw_status load_packed(slab *s, int64_t step) {
     const store_entry *e = s->w->entry;
-    packing p = {NULL};
+    packing p = {.codes = NULL};
     qfw_status status = packing_alloc(&p, e->t.dim[0] * s->cols);
     for (s->row0 = 0; status == QFW_OK && s->row0 < e->t.dim[0]; s->row0 += s->rows) {
         s->rows = e->t.dim[0] - s->row0 < step ? e->t.dim[0] - s->row0 : step;
