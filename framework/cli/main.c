@@ -22,15 +22,18 @@ static const char usage[] =
     "      --resume                 go on from the newest checkpoint in output_dir\n"
     "      --profile                time every op; writes profile.json (Chrome trace)\n"
     "      --set SECTION.KEY=VALUE  override the INI; may be repeated\n"
-    "      --plugin-dir DIR         look for plugins there first\n"
-    "      --allow-insecure-plugins load plugins that others could have written\n"
     "  qfw plugin list              all plugins, and why one cannot be used\n"
     "  qfw plugin show [KIND] NAME  a plugin and its keys\n"
     "  qfw help [SECTION]           the keys of an INI section, or all sections\n"
-    "  qfw --version\n";
+    "  qfw --version\n"
+    "\n"
+    "  --plugin-dir DIR             with any of them: look for plugins there first\n"
+    "  --allow-insecure-plugins     and load plugins that others could have written\n";
 
 /* Print the thread's error and return its exit code. */
 static int report(void) {
+    if (!err_count()) /* never a success: whatever failed owes us a sentence */
+        (void)err_fail("E_INTERNAL", QFW_E_INTERNAL, "a call failed and did not say why");
     for (uint32_t i = 0; err_text(i); i++) log_line(QFW_LOG_ERROR, "%s", err_text(i));
     return err_exit_code();
 }
@@ -45,11 +48,13 @@ static int bad_usage(const char *what, const char *word) {
 
 static int list_plugins(void) {
     plugin_facts facts;
+    char path[sizeof facts.path];
     uint32_t n = 0;
     for (uint32_t i = 0; plugin_list(i, &facts) == QFW_OK; i++, n++) {
+        err_escape(path, sizeof path, facts.path);
         printf("%-10s %-12s %-8s abi %u.%u  %s\n", facts.kind, facts.name, facts.version,
             facts.abi_major, facts.abi_minor, facts.problem[0] ? "cannot be used" : facts.summary);
-        printf("           %s\n", facts.path);
+        printf("           %s\n", path);
         if (facts.problem[0]) printf("           %s\n", facts.problem);
     }
     printf("%-10s %-12s %-8s %s  %s\n", "optimizer", adamw_component.name, "", "built in",
@@ -77,26 +82,6 @@ static int show_component(const plugin *p, const qfw_component *c) {
     return EXIT_OK;
 }
 
-static int show_plugin(int argc, char **argv) {
-    static const char *const kinds[] = {"backend", "model", "trainer", "optimizer", NULL};
-    const plugin *p;
-    const qfw_component *c;
-    if (argc < 1) return bad_usage("plugin show wants a name, found", "");
-    if (argc > 1) {
-        if (!plugin_kind(argv[0])) return bad_usage("no kind of plugin is called", argv[0]);
-        return plugin_open(argv[0], argv[1], &p, &c) == QFW_OK ? show_component(p, c) : report();
-    }
-    for (const char *const *k = kinds; *k; k++)
-        if (plugin_open(*k, argv[0], &p, &c) == QFW_OK) return show_component(p, c);
-    return report();
-}
-
-static int plugin_command(int argc, char **argv) {
-    if (argc > 0 && !strcmp(argv[0], "list")) return list_plugins();
-    if (argc > 0 && !strcmp(argv[0], "show")) return show_plugin(argc - 1, argv + 1);
-    return bad_usage("plugin wants list or show, found", argc > 0 ? argv[0] : "");
-}
-
 /* Keys of one section, core or "<kind>.<name>" of a plugin. */
 static int help_section(const char *name) {
     for (uint32_t i = 0; i < CORE_SECTIONS; i++) {
@@ -112,9 +97,51 @@ static int help_section(const char *name) {
     snprintf(kind, sizeof kind, "%.*s", (int)(dot - name), name);
     if (!plugin_kind(kind)) return bad_usage("no section is called", name);
     if (plugin_open(kind, dot + 1, &p, &c) != QFW_OK) return report();
-    printf("[%s] %s\n", name, c->summary);
+    printf("%s\n", c->summary);
     print_options(name, c);
     return EXIT_OK;
+}
+
+/* The optimizer that is part of qfw. */
+static int show_adamw(void) {
+    printf("optimizer %s: %s\n  built in\n\n", adamw_component.name, adamw_component.summary);
+    return help_section("optimizer");
+}
+
+/* Whatever is called so, or is in that file. */
+static int show_any(const char *use) {
+    static const char *const kinds[] = {"backend", "model", "trainer", "optimizer", NULL};
+    const char *go_on = strchr(use, '/') ? "E_PLUG_KIND" : "E_PLUG_NOTFOUND";
+    const plugin *p;
+    const qfw_component *c;
+    for (const char *const *kind = kinds; *kind; kind++) {
+        if (plugin_open(*kind, use, &p, &c) == QFW_OK) return show_component(p, c);
+        if (strcmp(err_name(), go_on)) return report();
+    }
+    if (!strcmp(use, adamw_component.name)) return show_adamw();
+    if (!strchr(use, '/'))
+        (void)err_fail("E_PLUG_NOTFOUND", QFW_E_UNSUPPORTED,
+            "no backend, model, trainer or optimizer is called '%s'; hint: `qfw plugin list` shows "
+            "what there is, --plugin-dir adds a folder",
+            use);
+    return report();
+}
+
+static int show_plugin(int argc, char **argv) {
+    const plugin *p;
+    const qfw_component *c;
+    if (argc < 1 || argc > 2) return bad_usage("plugin show wants a name, found", "");
+    if (argc == 1) return show_any(argv[0]);
+    if (!plugin_kind(argv[0])) return bad_usage("no kind of plugin is called", argv[0]);
+    if (plugin_kind(argv[0]) == QFW_KIND_OPTIMIZER && !strcmp(argv[1], adamw_component.name))
+        return show_adamw();
+    return plugin_open(argv[0], argv[1], &p, &c) == QFW_OK ? show_component(p, c) : report();
+}
+
+static int plugin_command(int argc, char **argv) {
+    if (argc > 0 && !strcmp(argv[0], "list")) return list_plugins();
+    if (argc > 0 && !strcmp(argv[0], "show")) return show_plugin(argc - 1, argv + 1);
+    return bad_usage("plugin wants list or show, found", argc > 0 ? argv[0] : "");
 }
 
 static int help(int argc, char **argv) {
@@ -176,8 +203,6 @@ static int is_flag(const char *word, run_flags *f) {
         f->resume = 1;
     else if (!strcmp(word, "--profile"))
         f->profile = 1;
-    else if (!strcmp(word, "--allow-insecure-plugins"))
-        plugin_allow_insecure(1);
     else
         return 0;
     return 1;
@@ -187,8 +212,8 @@ static int run_command(int argc, char **argv) {
     const char **set = mem_alloc((size_t)argc, sizeof *set);
     run_flags flags = {.set = set};
     words w = {argc, 0, argv};
-    int missing = 0, code = EXIT_OK;
-    for (; set && code == EXIT_OK && w.at < argc; w.at++) {
+    int missing = 0, code = set ? EXIT_OK : report();
+    for (; code == EXIT_OK && w.at < argc; w.at++) {
         const char *word = argv[w.at], *value;
         if (is_flag(word, &flags)) continue;
         if ((value = option_value(&w, "--ini", &missing)) != NULL) {
@@ -196,13 +221,11 @@ static int run_command(int argc, char **argv) {
             flags.ini_path = value;
         } else if ((value = option_value(&w, "--set", &missing)) != NULL) {
             set[flags.n_set++] = value;
-        } else if ((value = option_value(&w, "--plugin-dir", &missing)) != NULL) {
-            if (plugin_search_add(value) != QFW_OK) code = report();
         } else {
             code = bad_usage(missing ? "a value is missing after" : "unknown option", word);
         }
     }
-    if (code == EXIT_OK && !flags.ini_path) code = bad_usage("--ini FILE is missing in", "qfw");
+    if (code == EXIT_OK && !flags.ini_path) code = bad_usage("an option is missing:", "--ini FILE");
     if (code == EXIT_OK) {
         catch_signals();
         if (run_main(&flags, stdout) != QFW_OK) code = report();
@@ -211,25 +234,50 @@ static int run_command(int argc, char **argv) {
     return code;
 }
 
-int main(int argc, char **argv) {
-    plugin_set_host(host_table());
-    plugin_set_prober("/proc/self/exe");
+/* The options that every command takes; what is left of argv are the command's own words. */
+static int take_plugin_options(int *argc, char **argv) {
+    words w = {*argc, 1, argv};
+    int kept = 1, missing = 0;
+    for (; w.at < w.argc; w.at++) {
+        char *word = argv[w.at];
+        const char *folder = option_value(&w, "--plugin-dir", &missing);
+        if (missing) return bad_usage("a value is missing after", word);
+        if (folder && plugin_search_add(folder) != QFW_OK) return report();
+        if (!strcmp(word, "--allow-insecure-plugins"))
+            plugin_allow_insecure(1);
+        else if (!folder)
+            argv[kept++] = word;
+    }
+    *argc = kept;
+    return EXIT_OK;
+}
+
+static int command(int argc, char **argv) {
+    int code = take_plugin_options(&argc, argv);
+    if (code != EXIT_OK) return code;
     if (argc < 2) {
         fputs(usage, stderr);
         return EXIT_USAGE;
     }
     const char *word = argv[1];
-    int code;
-    if (!strcmp(word, "--probe-plugin") && argc == 3) return plugin_probe_child(argv[2]);
-    if (!strcmp(word, "plugin"))
-        code = plugin_command(argc - 2, argv + 2);
-    else if (!strcmp(word, "help") || !strcmp(word, "--help") || !strcmp(word, "-h"))
-        code = help(argc - 2, argv + 2);
-    else if (!strcmp(word, "--version"))
-        code = printf("%s %s, plugin ABI %d.%d\n", host_table()->name, host_table()->version,
-                   QFW_ABI_MAJOR, QFW_ABI_MINOR) < 0;
-    else
-        code = run_command(argc - 1, argv + 1);
-    if (fflush(stdout) && code == EXIT_OK) code = EXIT_IOERR; /* the lines were lost: say so */
+    if (!strcmp(word, "plugin")) return plugin_command(argc - 2, argv + 2);
+    if (!strcmp(word, "help") || !strcmp(word, "--help") || !strcmp(word, "-h"))
+        return help(argc - 2, argv + 2);
+    if (strcmp(word, "--version")) return run_command(argc - 1, argv + 1);
+    printf("%s %s, plugin ABI %d.%d\n", host_table()->name, host_table()->version, QFW_ABI_MAJOR,
+        QFW_ABI_MINOR);
+    return EXIT_OK;
+}
+
+int main(int argc, char **argv) {
+    plugin_set_host(host_table());
+    if (argc == 3 && !strcmp(argv[1], "--probe-plugin")) return plugin_probe_child(argv[2]);
+    plugin_set_prober("/proc/self/exe");
+    int code = command(argc, argv);
+    plugin_close_all();
+    if (fflush(stdout) || ferror(stdout)) {
+        log_line(QFW_LOG_ERROR, "what was to be printed is lost: stdout cannot be written");
+        if (code == EXIT_OK) code = EXIT_IOERR;
+    }
     return code;
 }

@@ -27,7 +27,8 @@ QFW_PRINTF(2, 3) static qfw_status refuse(const char *path, const char *fmt, ...
     va_start(args, fmt);
     vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
-    return err_fail("E_PLUG_DESC", QFW_E_ABI, "%s: %s", path, text);
+    return err_fail("E_PLUG_DESC", QFW_E_ABI,
+        "%s: %s; hint: the plugin is at fault, rebuild it against this qfw's headers", path, text);
 }
 
 typedef struct slot { /* a mandatory function of a kind's table */
@@ -88,7 +89,7 @@ static qfw_status check_optimizer(const char *path, const qfw_component *c) {
 }
 
 static int is_name(const char *name) {
-    if (!name || !*name || strlen(name) > 32) return 0;
+    if (!name || !*name || strlen(name) > 31) return 0;
     return strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_") == strlen(name);
 }
 
@@ -96,9 +97,12 @@ static qfw_status check_options(const char *path, const qfw_component *c) {
     if (c->n_options && !c->options) return refuse(path, "'%s': its options are NULL", c->name);
     for (uint64_t i = 0; i < c->n_options; i++) {
         const qfw_option *o = &c->options[i];
-        if (o->size < OPTION_V0_SIZE || !o->key || !o->help)
-            return refuse(path, "'%s': option %llu has no key, no help, or a wrong size", c->name,
-                (unsigned long long)i);
+        if (o->size != OPTION_V0_SIZE) /* tables are walked by it, and the minors are the same */
+            return refuse(path, "'%s': option %llu has %u bytes, wanted %d", c->name,
+                (unsigned long long)i, o->size, (int)OPTION_V0_SIZE);
+        if (!o->key || !o->help)
+            return refuse(path, "'%s': option %llu has no %s", c->name, (unsigned long long)i,
+                o->key ? "help" : "key");
         if (o->type < QFW_OPT_BOOL || o->type > QFW_OPT_LIST)
             return refuse(path, "'%s': option %s has type %u, which this qfw does not know",
                 c->name, o->key, o->type);
@@ -111,16 +115,20 @@ static qfw_status check_options(const char *path, const qfw_component *c) {
     return QFW_OK;
 }
 
+int descriptor_is_known(const qfw_component *c) {
+    return c->kind >= QFW_KIND_BACKEND && c->kind <= QFW_KIND_OPTIMIZER;
+}
+
 static qfw_status check_component(const char *path, const qfw_component *c, uint32_t i) {
     if (!c) return refuse(path, "component %u is NULL", i);
     if (c->size < COMPONENT_V0_SIZE)
         return refuse(path, "component %u has %u bytes, wanted at least %d", i, c->size,
             (int)COMPONENT_V0_SIZE);
-    if (c->kind < QFW_KIND_BACKEND || c->kind > QFW_KIND_OPTIMIZER) return QFW_OK; /* skipped */
+    if (!descriptor_is_known(c)) return QFW_OK;
     if (!is_name(c->name))
-        return refuse(path, "component %u: its name is not 1 to 32 of [a-z0-9_]", i);
+        return refuse(path, "component %u: its name is not 1 to 31 of [a-z0-9_]", i);
     if (!c->summary) return refuse(path, "'%s': its summary is NULL", c->name);
-    if (!c->iface) return refuse(path, "'%s': its table is NULL", c->name);
+    if (!c->iface) return refuse(path, "'%s': its table (iface) is NULL", c->name);
     QFW_TRY(check_options(path, c));
     switch (c->kind) {
     case QFW_KIND_BACKEND: return check_backend(path, c);
@@ -130,6 +138,41 @@ static qfw_status check_component(const char *path, const qfw_component *c, uint
     }
 }
 
+static qfw_status check_components(const qfw_plugin_desc *d, const char *path) {
+    if (!d->components) return refuse(path, "its components are NULL");
+    if (!d->n_components) return refuse(path, "it has no components");
+    for (uint32_t i = 0; i < d->n_components; i++) {
+        const qfw_component *c = d->components[i];
+        QFW_TRY(check_component(path, c, i));
+        if (descriptor_is_known(c) && descriptor_find(d, c->kind, c->name) != c)
+            return refuse(path, "it has %s '%s' twice", plugin_kind_name(c->kind), c->name);
+    }
+    return QFW_OK;
+}
+
+/* What both sides must see in the same way, item by item. */
+static qfw_status check_layout(uint32_t theirs, const char *path) {
+    const uint32_t ours = QFW_LAYOUT, differ = ours ^ theirs;
+    const uint32_t shift = differ >> 24 ? 24 : differ >> 8 ? 8 : 0;
+    const uint32_t bits = shift == 8 ? 0xffff : 0xff;
+    if (!differ) return QFW_OK;
+    return refuse(path, "its layout word says %s %u, this qfw has %u",
+        shift == 24  ? "bytes of a pointer"
+        : shift == 8 ? "bytes of a tensor"
+                     : "dimensions of a tensor",
+        theirs >> shift & bits, ours >> shift & bits);
+}
+
+static qfw_status check_texts(const qfw_plugin_desc *d, const char *path) {
+    const struct {
+        const char *field, *text;
+    } texts[] = {
+        {"name", d->name}, {"version", d->version}, {"author", d->author}, {"license", d->license}};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        if (!texts[i].text) return refuse(path, "its %s is NULL", texts[i].field);
+    return QFW_OK;
+}
+
 qfw_status descriptor_check(const qfw_plugin_desc *d, const char *path) {
     if (d->magic != QFW_MAGIC)
         return refuse(path, "its magic is %llx, wanted %llx", (unsigned long long)d->magic,
@@ -137,28 +180,33 @@ qfw_status descriptor_check(const qfw_plugin_desc *d, const char *path) {
     if (d->size < QFW_PLUGIN_DESC_V0_SIZE)
         return refuse(path, "its descriptor has %u bytes, wanted at least %zu", d->size,
             (size_t)QFW_PLUGIN_DESC_V0_SIZE);
-    if (d->abi_minor != QFW_ABI_MINOR)
+    if (d->abi_minor != QFW_ABI_MINOR || d->abi_minor_min > QFW_ABI_MINOR)
         return err_fail("E_PLUG_ABI", QFW_E_ABI,
-            "%s: built for plugin ABI %d.%u, this qfw speaks %d.%d (exactly, until the ABI is "
-            "frozen); "
-            "hint: rebuild it against this qfw's headers",
-            path, QFW_ABI_MAJOR, d->abi_minor, QFW_ABI_MAJOR, QFW_ABI_MINOR);
-    if (d->layout != QFW_LAYOUT)
-        return refuse(path,
-            "its layout word is %x, wanted %x: pointer size, tensor size or dimensions differ",
-            d->layout, (unsigned)QFW_LAYOUT);
-    if (!d->name || !d->version || !d->author || !d->license)
-        return refuse(path, "its name, version, author or license is NULL");
-    if (!d->components || !d->n_components) return refuse(path, "it has no components");
-    for (uint32_t i = 0; i < d->n_components; i++)
-        QFW_TRY(check_component(path, d->components[i], i));
-    return QFW_OK;
+            "%s: built for plugin ABI %d.%u (at least %d.%u), this qfw speaks %d.%d, exactly until "
+            "the ABI is frozen; hint: rebuild it against this qfw's headers",
+            path, QFW_ABI_MAJOR, d->abi_minor, QFW_ABI_MAJOR, d->abi_minor_min, QFW_ABI_MAJOR,
+            QFW_ABI_MINOR);
+    QFW_TRY(check_layout(d->layout, path));
+    QFW_TRY(check_texts(d, path));
+    return check_components(d, path);
 }
 
 const qfw_component *descriptor_find(const qfw_plugin_desc *d, uint32_t kind, const char *name) {
     for (uint32_t i = 0; i < d->n_components; i++) {
         const qfw_component *c = d->components[i];
-        if (c->kind == kind && (!name || !strcmp(c->name, name))) return c;
+        if (c->kind == kind && descriptor_is_known(c) && (!name || !strcmp(c->name, name)))
+            return c;
     }
     return NULL;
+}
+
+void descriptor_names(const qfw_plugin_desc *d, char *text, size_t cap) {
+    *text = 0;
+    for (uint32_t i = 0; i < d->n_components; i++) {
+        const qfw_component *c = d->components[i];
+        const size_t at = strlen(text);
+        if (descriptor_is_known(c))
+            snprintf(text + at, cap - at, "%s%s '%s'", at ? ", " : "", plugin_kind_name(c->kind),
+                c->name);
+    }
 }

@@ -37,45 +37,46 @@ static int inside(uint64_t offset, uint64_t bytes, uint64_t n) {
     return offset <= n && bytes <= n - offset;
 }
 
+static qfw_status wrong_file(const char *path, const char *what) {
+    return err_fail("E_PLUG_ELF", QFW_E_ABI,
+        "%s: %s, wanted a shared object; hint: name the .so file itself", path, what);
+}
+
+static qfw_status wrong_arch(const char *path, const char *what) {
+    return err_fail("E_PLUG_ARCH", QFW_E_ABI,
+        "%s: the plugin is %s, this qfw is little-endian 64-bit %s; hint: build it for this "
+        "machine",
+        path, what, host_arch);
+}
+
+static qfw_status cut_off(const char *path, const char *what, uint64_t n) {
+    return err_fail("E_PLUG_TRUNC", QFW_E_ABI,
+        "%s: %s past the end of the file (%llu bytes); hint: copy it again, whole", path, what,
+        (unsigned long long)n);
+}
+
 static qfw_status check_header(
     const unsigned char *file, uint64_t n, const char *path, Elf64_Ehdr *h) {
-    if (n == 0) return err_fail("E_PLUG_ELF", QFW_E_ABI, "%s: the file is empty", path);
-    if (n < EI_NIDENT || memcmp(file, ELFMAG, SELFMAG))
-        return err_fail(
-            "E_PLUG_ELF", QFW_E_ABI, "%s: not an ELF file, wanted a shared object", path);
-    if (file[EI_CLASS] != ELFCLASS64)
-        return err_fail("E_PLUG_ARCH", QFW_E_ABI,
-            "%s: the plugin is a 32-bit file, this qfw is 64-bit %s", path, host_arch);
-    if (file[EI_DATA] != ELFDATA2LSB)
-        return err_fail("E_PLUG_ARCH", QFW_E_ABI,
-            "%s: the plugin is big-endian, this qfw is little-endian %s", path, host_arch);
-    if (n < sizeof *h)
-        return err_fail("E_PLUG_TRUNC", QFW_E_ABI,
-            "%s: %llu bytes, less than an ELF header; was it copied whole?", path,
-            (unsigned long long)n);
+    if (n == 0) return wrong_file(path, "the file is empty");
+    if (n < SELFMAG || memcmp(file, ELFMAG, SELFMAG)) return wrong_file(path, "not an ELF file");
+    if (n < EI_NIDENT) return cut_off(path, "the ELF header goes", n);
+    if (file[EI_CLASS] != ELFCLASS64) return wrong_arch(path, "a 32-bit file");
+    if (file[EI_DATA] != ELFDATA2LSB) return wrong_arch(path, "big-endian");
+    if (n < sizeof *h) return cut_off(path, "the ELF header goes", n);
     memcpy(h, file, sizeof *h);
-    if (h->e_machine != HOST_MACHINE)
-        return err_fail("E_PLUG_ARCH", QFW_E_ABI, "%s: the plugin is %s, this qfw is %s", path,
-            arch_name(h->e_machine), host_arch);
+    if (h->e_machine != HOST_MACHINE) return wrong_arch(path, arch_name(h->e_machine));
     if (h->e_type != ET_DYN)
-        return err_fail(
-            "E_PLUG_ELF", QFW_E_ABI, "%s: ELF type %u, wanted a shared object", path, h->e_type);
+        return wrong_file(path, h->e_type == ET_REL ? "an object file" : "ELF, but not a library");
     return QFW_OK;
 }
 
 static qfw_status check_tables(uint64_t n, const char *path, const Elf64_Ehdr *h) {
     if (h->e_phentsize != sizeof(Elf64_Phdr) || h->e_phnum == 0 ||
         !inside(h->e_phoff, (uint64_t)h->e_phnum * sizeof(Elf64_Phdr), n))
-        return err_fail("E_PLUG_TRUNC", QFW_E_ABI,
-            "%s: the program headers do not lie inside the file of %llu bytes; was it copied "
-            "whole?",
-            path, (unsigned long long)n);
+        return cut_off(path, "the program headers are empty or go", n);
     if (h->e_shnum && (h->e_shentsize != sizeof(Elf64_Shdr) ||
                           !inside(h->e_shoff, (uint64_t)h->e_shnum * sizeof(Elf64_Shdr), n)))
-        return err_fail("E_PLUG_TRUNC", QFW_E_ABI,
-            "%s: the section table does not lie inside the file of %llu bytes; was it copied "
-            "whole?",
-            path, (unsigned long long)n);
+        return cut_off(path, "the section table goes", n);
     return QFW_OK;
 }
 
@@ -107,10 +108,7 @@ qfw_status elf_check(const unsigned char *file, uint64_t n, const char *path, qf
         Elf64_Phdr p;
         memcpy(&p, file + h.e_phoff + i * sizeof p, sizeof p);
         if (p.p_type != PT_LOAD && p.p_type != PT_NOTE && p.p_type != PT_DYNAMIC) continue;
-        if (!inside(p.p_offset, p.p_filesz, n))
-            return err_fail("E_PLUG_TRUNC", QFW_E_ABI,
-                "%s: segment %u ends at byte %llu, the file has %llu; was it copied whole?", path,
-                i, (unsigned long long)(p.p_offset + p.p_filesz), (unsigned long long)n);
+        if (!inside(p.p_offset, p.p_filesz, n)) return cut_off(path, "a segment goes", n);
         if (p.p_type == PT_NOTE && !note->name_size) find_note(file + p.p_offset, p.p_filesz, note);
     }
     return QFW_OK;

@@ -4,6 +4,9 @@
  * otherwise. Everything that can be checked without reading data or weights is checked here, in one
  * pass, so that a person sees all problems of an INI in one run.
  */
+#define _XOPEN_SOURCE 700
+#include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -164,13 +167,49 @@ static void add_own_section(run *r, uint32_t section, const qfw_component *c) {
     r->sections[section] = (schema_section){name, c->options, c->n_options, NULL};
 }
 
+/* The INI's folder, without links, so that resolved.ini means the same elsewhere. */
+static qfw_status find_folder(const run *r, char *folder) {
+    char path[PATH_MAX];
+    const char *slash = strrchr(r->ini->path, '/');
+    const int n = slash ? (int)(slash - r->ini->path) : 0;
+    snprintf(path, sizeof path, "%.*s%s", n, r->ini->path, n ? "" : slash ? "/" : ".");
+    if (realpath(path, folder)) return QFW_OK;
+    return err_fail("E_NOINPUT", QFW_E_IO, "%s: its folder cannot be found", r->ini->path);
+}
+
+/* The words of an entry that are files or folders (what has a '/'; or all) are relative to the INI,
+ * as paths are: make them absolute. `between` is what stands between words: "" or ",". */
+static qfw_status make_absolute(run *r, ini_entry *e, const char *between, int all) {
+    char folder[PATH_MAX], made[4097] = "", place[512];
+    size_t used = 0;
+    QFW_TRY(find_folder(r, folder));
+    for (const char *at = e->value + strspn(e->value, " \t"); *at && used < sizeof made;) {
+        const size_t n = strcspn(at, between);
+        size_t kept = n;
+        while (kept && (at[kept - 1] == ' ' || at[kept - 1] == '\t')) kept--;
+        const int is_relative = kept && *at != '/' && (all || memchr(at, '/', kept));
+        used += (size_t)snprintf(made + used, sizeof made - used, "%s%s%s%.*s", used ? between : "",
+            is_relative ? folder : "", is_relative ? "/" : "", (int)kept, at);
+        at += n + (at[n] != 0);
+        at += strspn(at, " \t");
+    }
+    if (used >= sizeof made)
+        return err_fail("E_INI_LIMIT", QFW_E_CONFIG, "%s: its paths are too long from the root",
+            ini_place(r->ini, e, 1, place, sizeof place));
+    const char *value = mem_strdup(made);
+    if (!value) return QFW_E_NOMEM;
+    mem_free((void *)e->value);
+    e->value = value;
+    return QFW_OK;
+}
+
 static qfw_status open_component(
     run *r, uint32_t kind, uint32_t section, uint32_t own, const qfw_component **out) {
     const plugin *p = NULL;
-    const char *use = use_of(r, section);
-    qfw_status status = plugin_open(plugin_kind_name(kind), use, &p, out);
+    ini_entry *e = ini_find(r->ini, core_schema[section].section, "use");
+    if (e) QFW_TRY(make_absolute(r, e, "", 0));
+    qfw_status status = plugin_open(plugin_kind_name(kind), use_of(r, section), &p, out);
     if (status != QFW_OK) {
-        const ini_entry *e = ini_find(r->ini, core_schema[section].section, "use");
         char place[512];
         if (e) err_prefix("%s", ini_place(r->ini, e, 1, place, sizeof place));
         return status;
@@ -242,23 +281,20 @@ static qfw_status open_plugins(run *r) {
     return open_component(r, QFW_KIND_BACKEND, SECTION_BACKEND, SECTION_BACKEND_OWN, &r->backend);
 }
 
-/* [plugins] path before anything is opened: folders are needed to find the rest. */
-static qfw_status add_search_path(run *r) {
-    const ini_entry *e = ini_find(r->ini, "plugins", "path");
-    char folder[1024];
-    for (const char *at = e ? e->value : ""; *at;) {
+/* Each word of [plugins] `key`, a list of files or folders, goes to `take`. */
+static qfw_status each_plugin_path(run *r, const char *key, qfw_status (*take)(const char *path)) {
+    ini_entry *e = ini_find(r->ini, "plugins", key);
+    char path[PATH_MAX], place[512];
+    if (!e) return QFW_OK;
+    QFW_TRY(make_absolute(r, e, ",", 1));
+    for (const char *at = e->value; *at;) {
         const size_t n = strcspn(at, ",");
-        size_t from = 0, to = n;
-        while (from < to && at[from] == ' ') from++;
-        while (to > from && at[to - 1] == ' ') to--;
-        if (to - from >= sizeof folder)
-            return err_fail("E_INI_TYPE", QFW_E_CONFIG,
-                "plugins.path: a folder of %zu bytes, "
-                "wanted less than %zu",
-                to - from, sizeof folder);
-        memcpy(folder, at + from, to - from);
-        folder[to - from] = 0;
-        if (to > from) QFW_TRY(plugin_search_add(folder));
+        snprintf(path, sizeof path, "%.*s", (int)n, at);
+        const qfw_status status = take(path);
+        if (status != QFW_OK) {
+            err_prefix("%s", ini_place(r->ini, e, 1, place, sizeof place));
+            return status;
+        }
         at += n + (at[n] == ',');
     }
     return QFW_OK;
@@ -331,7 +367,8 @@ qfw_status settings_read(run *r) {
     for (uint32_t i = 0; i < r->flags.n_set; i++) QFW_TRY(ini_set(r->ini, r->flags.set[i]));
     if (r->flags.resume) QFW_TRY(ini_set(r->ini, "run.resume_from_checkpoint=auto"));
     memcpy(r->sections, core_schema, sizeof core_schema);
-    QFW_TRY(add_search_path(r));
+    QFW_TRY(each_plugin_path(r, "path", plugin_search_add));
+    QFW_TRY(each_plugin_path(r, "load", plugin_load));
     QFW_TRY(open_plugins(r));
     for (uint32_t s = 0; s < MAX_SECTIONS; s++)
         if (!r->sections[s].section)
