@@ -22,7 +22,7 @@ static uint64_t pair_of(int32_t left, int32_t right) {
 }
 
 static bpe_merge *merge_slot(const bpe *b, uint64_t pair) {
-    size_t i = (size_t)((pair * 0x9E3779B97F4A7C15u) >> 20) & (b->n_slots - 1);
+    size_t i = (size_t)((pair * 0x9E3779B97F4A7C15u) >> 40) & (b->n_slots - 1);
     while (b->merge[i].pair != pair && b->merge[i].pair != NO_PAIR) i = (i + 1) & (b->n_slots - 1);
     return &b->merge[i];
 }

@@ -163,8 +163,9 @@ static void warn(const reading *r) {
     const uint64_t dropped = f->dropped_long + f->dropped_untrained;
     if (f->extra_keys)
         log_line(QFW_LOG_WARN,
-            "%s: %" PRIu64 " rows have keys that nothing reads, first '%s' in line %" PRIu64,
-            r->d->path, f->extra_keys, r->extra, r->extra_line);
+            "%s: %" PRIu64 " of %" PRIu64
+            " rows have keys that nothing reads, first '%s' in line %" PRIu64,
+            r->d->path, f->extra_keys, f->rows, r->extra, r->extra_line);
     if (20 * dropped > f->rows)
         log_line(QFW_LOG_WARN,
             "%s: %.1f %% OF THE ROWS ARE DROPPED: %" PRIu64 " are too long, %" PRIu64

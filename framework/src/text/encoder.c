@@ -374,6 +374,20 @@ static qfw_status trainer_failed(const qfw_encoder *e, qfw_status status) {
     return status;
 }
 
+static qfw_status no_trained_token(const qfw_encoder *e, size_t first_seq) {
+    uint64_t cut = 0;
+    for (size_t i = first_seq; i < e->store->n_seqs; i++) cut += e->store->seq[i].truncated;
+    if (cut)
+        return err_fail("E_DATA_UNTRAINED", QFW_E_DATA,
+            "%s:%" PRIu64 ": no token of the row is trained: %" PRIu64 " tokens are cut off, past "
+            "[data] max_length = %" PRId64 "; hint: raise it, or untrained = drop",
+            e->path, e->line, cut, e->o->max_length);
+    return err_fail("E_DATA_UNTRAINED", QFW_E_DATA,
+        "%s:%" PRIu64 ": no token of the row is trained; hint: [data] untrained = drop leaves such "
+        "rows out",
+        e->path, e->line);
+}
+
 qfw_status encoder_run(qfw_encoder *e) {
     const row_store before = *e->store;
     e->n_keys = 0;
@@ -386,10 +400,7 @@ qfw_status encoder_run(qfw_encoder *e) {
         status = err_fail("E_PLUG_TRAINER", QFW_E_INTERNAL,
             "%s:%" PRIu64 ": the trainer made no sequence of the row", e->path, e->line);
     else if (!e->too_long && e->untrained && !e->o->drop_untrained)
-        status = err_fail("E_DATA_UNTRAINED", QFW_E_DATA,
-            "%s:%" PRIu64 ": no token of the row is trained; hint: [data] untrained = drop leaves "
-            "such rows out",
-            e->path, e->line);
+        status = no_trained_token(e, before.n_seqs);
     if (status != QFW_OK || e->too_long || e->untrained) {
         e->store->n = before.n;
         e->store->n_seqs = before.n_seqs;
