@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../support/shard.h"
 #include "../support/temp.h"
 #include "base/error.h"
 #include "base/mem.h"
@@ -22,23 +23,6 @@
 #include "files/safetensors.h"
 
 #include <cmocka.h>
-
-/* --- the generator --- */
-
-/* A file of this header (n bytes; 0: its length) and so many bytes of data: 0, 1, 2, ... */
-static void make_bytes(const char *name, const char *header, size_t n, size_t data_bytes) {
-    if (n == 0) n = strlen(header);
-    unsigned char *file = malloc(8 + n + data_bytes);
-    for (int i = 0; i < 8; i++) file[i] = (unsigned char)((uint64_t)n >> 8 * i);
-    memcpy(file + 8, header, n);
-    for (size_t i = 0; i < data_bytes; i++) file[8 + n + i] = (unsigned char)i;
-    temp_write(name, file, 8 + n + data_bytes);
-    free(file);
-}
-
-static void make(const char *name, const char *header, size_t data_bytes) {
-    make_bytes(name, header, 0, data_bytes);
-}
 
 static qfw_status open_it(const char *name) {
     st_file *f = (st_file *)(uintptr_t)name;
@@ -75,9 +59,6 @@ static void assert_refused(const char *file, const char *name, const char *regex
 
 /* --- headers that are refused --- */
 
-#define TENSOR(name, dtype, shape, offsets)                                                        \
-    "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":" offsets "}"
-
 static const struct {
     const char *header;
     size_t data_bytes;
@@ -98,8 +79,8 @@ static const struct {
     {"{\"\xed\xa0\x80\":{}}", 0, "E_ST_JSON", ":1:[0-9]+: .*0xed"},
     {"{\"a\\u0000b\":{}}", 0, "E_ST_JSON", "u0000"},
     /* names that stand twice */
-    {"{" TENSOR("a", "U8", "[1]", "[0,1]") "," TENSOR("a", "U8", "[1]", "[0,1]") "}", 1, "E_ST_DUP",
-        "key \"a\" .*first at 1:2 \\(byte 9\\) \\(byte 61\\)"},
+    {"{" SHARD_TENSOR("a", "U8", "[1]", "[0,1]") "," SHARD_TENSOR("a", "U8", "[1]", "[0,1]") "}", 1,
+        "E_ST_DUP", "key \"a\" .*first at 1:2 \\(byte 9\\) \\(byte 61\\)"},
     {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"dtype\":\"F32\",\"data_offsets\":[0,1]}}", 1,
         "E_ST_DUP", "key \"dtype\" .*\\(byte 14\\) \\(byte 39\\)"},
     /* metadata */
@@ -110,48 +91,54 @@ static const struct {
     {"{\"a\":[1]}", 1, "E_ST_FIELD", "\"a\": dtype: missing"},
     {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1],\"x\":1}}", 1, "E_ST_FIELD",
         "\"a\": x: unknown"},
-    {"{" TENSOR("a", "F8_X", "[1]", "[0,1]") "}", 1, "E_ST_DTYPE", "\"a\": dtype: F8_X.*BF16"},
+    {"{" SHARD_TENSOR("a", "F8_X", "[1]", "[0,1]") "}", 1, "E_ST_DTYPE",
+        "\"a\": dtype: F8_X.*BF16"},
     {"{\"a\":{\"dtype\":3,\"shape\":[1],\"data_offsets\":[0,1]}}", 1, "E_ST_DTYPE",
         "\"a\": dtype: no text"},
     /* offsets */
-    {"{" TENSOR("a", "U8", "[1]", "[2,1]") "}", 2, "E_ST_OFFSET", "\"a\": data_offsets: \\[2, 1"},
-    {"{" TENSOR("a", "U8", "[8]", "[0,8]") "}", 7, "E_ST_OFFSET", "data_offsets: .*<= 7"},
-    {"{" TENSOR("a", "U8", "[1]", "[-1,0]") "}", 1, "E_ST_OFFSET", "data_offsets: \\[-1"},
-    {"{" TENSOR("a", "U8", "[1]", "[0,9007199254740993]") "}", 1, "E_ST_OFFSET",
+    {"{" SHARD_TENSOR("a", "U8", "[1]", "[2,1]") "}", 2, "E_ST_OFFSET",
+        "\"a\": data_offsets: \\[2, 1"},
+    {"{" SHARD_TENSOR("a", "U8", "[8]", "[0,8]") "}", 7, "E_ST_OFFSET", "data_offsets: .*<= 7"},
+    {"{" SHARD_TENSOR("a", "U8", "[1]", "[-1,0]") "}", 1, "E_ST_OFFSET", "data_offsets: \\[-1"},
+    {"{" SHARD_TENSOR("a", "U8", "[1]", "[0,9007199254740993]") "}", 1, "E_ST_OFFSET",
         "data_offsets: .*9007199254740993"},
-    {"{" TENSOR("a", "U8", "[1000]", "[0,1e3]") "}", 1000, "E_ST_OFFSET", "two integers"},
-    {"{" TENSOR("a", "U8", "[8]", "[0,\"8\"]") "}", 8, "E_ST_OFFSET", "two integers"},
-    {"{" TENSOR("a", "U8", "[8]", "[0,8.0]") "}", 8, "E_ST_OFFSET", "two integers"},
-    {"{" TENSOR("a", "U8", "[8]", "[0,8,8]") "}", 8, "E_ST_OFFSET", "two integers"},
-    {"{" TENSOR("a", "U8", "[8]", "8") "}", 8, "E_ST_OFFSET", "two integers"},
-    {"{" TENSOR("a", "U8", "[8]", "[0,18446744073709551616]") "}", 8, "E_ST_JSON",
+    {"{" SHARD_TENSOR("a", "U8", "[1000]", "[0,1e3]") "}", 1000, "E_ST_OFFSET", "two integers"},
+    {"{" SHARD_TENSOR("a", "U8", "[8]", "[0,\"8\"]") "}", 8, "E_ST_OFFSET", "two integers"},
+    {"{" SHARD_TENSOR("a", "U8", "[8]", "[0,8.0]") "}", 8, "E_ST_OFFSET", "two integers"},
+    {"{" SHARD_TENSOR("a", "U8", "[8]", "[0,8,8]") "}", 8, "E_ST_OFFSET", "two integers"},
+    {"{" SHARD_TENSOR("a", "U8", "[8]", "8") "}", 8, "E_ST_OFFSET", "two integers"},
+    {"{" SHARD_TENSOR("a", "U8", "[8]", "[0,18446744073709551616]") "}", 8, "E_ST_JSON",
         "too big integer"},
     /* tensors that do not tile the data */
-    {"{" TENSOR("a", "U8", "[2]", "[0,2]") "," TENSOR("b", "U8", "[2]", "[1,3]") "}", 3,
+    {"{" SHARD_TENSOR("a", "U8", "[2]", "[0,2]") "," SHARD_TENSOR("b", "U8", "[2]", "[1,3]") "}", 3,
         "E_ST_OVERLAP", "tensor \"b\": .* byte 1, wanted 2, where \"a\" ends"},
-    {"{" TENSOR("a", "U8", "[2]", "[0,2]") "," TENSOR("b", "U8", "[2]", "[0,2]") "}", 2,
+    {"{" SHARD_TENSOR("a", "U8", "[2]", "[0,2]") "," SHARD_TENSOR("b", "U8", "[2]", "[0,2]") "}", 2,
         "E_ST_OVERLAP", "tensor \"b\": .* byte 0, wanted 2, where \"a\" ends"},
-    {"{" TENSOR("a", "U8", "[1]", "[0,1]") "," TENSOR("b", "U8", "[1]", "[2,3]") "}", 3,
+    {"{" SHARD_TENSOR("a", "U8", "[1]", "[0,1]") "," SHARD_TENSOR("b", "U8", "[1]", "[2,3]") "}", 3,
         "E_ST_HOLE", "tensor \"b\": .* byte 2, wanted 1, where \"a\" ends"},
-    {"{" TENSOR("a", "U8", "[1]", "[1,2]") "}", 2, "E_ST_HOLE", "\"a\": .* byte 1, wanted 0"},
-    {"{" TENSOR("a", "U8", "[1]", "[0,1]") "}", 5, "E_ST_HOLE", "4 bytes after \"a\".*byte 1"},
+    {"{" SHARD_TENSOR("a", "U8", "[1]", "[1,2]") "}", 2, "E_ST_HOLE", "\"a\": .* byte 1, wanted 0"},
+    {"{" SHARD_TENSOR("a", "U8", "[1]", "[0,1]") "}", 5, "E_ST_HOLE",
+        "4 bytes after \"a\".*byte 1"},
     {"{}", 1, "E_ST_HOLE", "1 bytes after \"the header\""},
-    {"{" TENSOR("a", "U8", "[4]", "[0,4]") "," TENSOR("z", "U8", "[0]", "[2,2]") "}", 4,
+    {"{" SHARD_TENSOR("a", "U8", "[4]", "[0,4]") "," SHARD_TENSOR("z", "U8", "[0]", "[2,2]") "}", 4,
         "E_ST_OVERLAP", "tensor \"z\": .* byte 2, wanted 4"},
     /* shapes */
-    {"{" TENSOR("a", "U8", "[4294967296,4294967296,2]", "[0,1]") "}", 1, "E_ST_SHAPE",
+    {"{" SHARD_TENSOR("a", "U8", "[4294967296,4294967296,2]", "[0,1]") "}", 1, "E_ST_SHAPE",
         "\"a\": shape/1: 4294967296"},
-    {"{" TENSOR("a", "F64", "[2305843009213693952]", "[0,1]") "}", 1, "E_ST_SHAPE",
+    {"{" SHARD_TENSOR("a", "F64", "[2305843009213693952]", "[0,1]") "}", 1, "E_ST_SHAPE",
         "\"a\": shape/0"},
-    {"{" TENSOR("a", "U8", "[9223372036854775807]", "[0,1]") "}", 1, "E_ST_SHAPE",
+    {"{" SHARD_TENSOR("a", "U8", "[9223372036854775807]", "[0,1]") "}", 1, "E_ST_SHAPE",
         "\"a\": shape/0"}, /* fits, but not rounded up */
-    {"{" TENSOR("a", "U8", "[1,1,1,1,1,1,1,1,1]", "[0,1]") "}", 1, "E_ST_SHAPE",
+    {"{" SHARD_TENSOR("a", "U8", "[1,1,1,1,1,1,1,1,1]", "[0,1]") "}", 1, "E_ST_SHAPE",
         "\"a\": shape: a list of 9, .*at most 8"},
-    {"{" TENSOR("a", "U8", "[-1]", "[0,1]") "}", 1, "E_ST_SHAPE", "\"a\": shape/0: below 0"},
-    {"{" TENSOR("a", "U8", "[1.0]", "[0,1]") "}", 1, "E_ST_SHAPE", "shape/0: not an integer"},
-    {"{" TENSOR("a", "U8", "{\"x\":1}", "[0,1]") "}", 1, "E_ST_SHAPE", "shape: something else"},
-    {"{" TENSOR("a", "F32", "[2]", "[0,4]") "}", 4, "E_ST_SIZE", "\"a\": .* 4 bytes, wanted 8"},
-    {"{" TENSOR("a", "F32", "[]", "[0,2]") "}", 2, "E_ST_SIZE", "\"a\": .* 2 bytes, wanted 4"},
+    {"{" SHARD_TENSOR("a", "U8", "[-1]", "[0,1]") "}", 1, "E_ST_SHAPE", "\"a\": shape/0: below 0"},
+    {"{" SHARD_TENSOR("a", "U8", "[1.0]", "[0,1]") "}", 1, "E_ST_SHAPE", "shape/0: not an integer"},
+    {"{" SHARD_TENSOR("a", "U8", "{\"x\":1}", "[0,1]") "}", 1, "E_ST_SHAPE",
+        "shape: something else"},
+    {"{" SHARD_TENSOR("a", "F32", "[2]", "[0,4]") "}", 4, "E_ST_SIZE",
+        "\"a\": .* 4 bytes, wanted 8"},
+    {"{" SHARD_TENSOR("a", "F32", "[]", "[0,2]") "}", 2, "E_ST_SIZE",
+        "\"a\": .* 2 bytes, wanted 4"},
     /* nesting; a name that would write to the terminal */
     {"{\"a\":[[[[[[[[]]]]]]]]}", 0, "E_ST_LIMIT", "more than 8 levels of nesting \\(byte 20\\)"},
     {"{\"\\u001b[2J\":[1]}", 0, "E_ST_FIELD", "\\\\x1b\\[2J"},
@@ -160,10 +147,10 @@ static const struct {
 static void refuses_malformed_headers(void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof bad_headers / sizeof *bad_headers; i++) {
-        make("bad.safetensors", bad_headers[i].header, bad_headers[i].data_bytes);
+        shard_make("bad.safetensors", bad_headers[i].header, bad_headers[i].data_bytes);
         assert_refused("bad.safetensors", bad_headers[i].name, bad_headers[i].regex);
     }
-    make_bytes("bad.safetensors", "{\"a\":\0{}}", 9, 0);
+    shard_make_bytes("bad.safetensors", "{\"a\":\0{}}", 9, 0);
     assert_refused("bad.safetensors", "E_ST_JSON", ":1:[0-9]+: .*\\(byte 1[0-9]\\)");
 }
 
@@ -204,7 +191,7 @@ static void refuses_large_metadata(void **state) {
     const int n = snprintf(header, sizeof header, "{\"__metadata__\":{\"k\":\"");
     memset(header + n, 'x', BYTES);
     memcpy(header + n + BYTES, "\"}}", 3);
-    make("bad.safetensors", header, 0);
+    shard_make("bad.safetensors", header, 0);
     assert_refused("bad.safetensors", "E_ST_META", "__metadata__: k: too long");
 }
 
@@ -215,7 +202,7 @@ static void refuses_huge_headers(void **state) {
     memset(header, '[', BYTES);
     header[0] = '{';
     header[BYTES - 1] = '}';
-    make_bytes("huge.safetensors", header, BYTES, 0);
+    shard_make_bytes("huge.safetensors", header, BYTES, 0);
     const long before = peak_kib();
     assert_refused("huge.safetensors", "E_ST_LIMIT", "more than 8 levels of nesting \\(byte 16\\)");
     char *at = header;
@@ -223,7 +210,7 @@ static void refuses_huge_headers(void **state) {
     for (int i = 0; i < TINY; i++)
         at += sprintf(at, "\"t%d\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}%c", i,
             i + 1 < TINY ? ',' : '}');
-    make_bytes("huge.safetensors", header, (size_t)(at - header), 0);
+    shard_make_bytes("huge.safetensors", header, (size_t)(at - header), 0);
     assert_refused("huge.safetensors", "E_ST_LIMIT", "more than 200001 members of the root");
     assert_true(peak_kib() - before < (64 << 10) + 2 * (BYTES >> 10));
     free(header);
@@ -239,7 +226,7 @@ static void reads_the_most_tensors(void **state) {
     for (int i = 0; i < N; i++)
         at += sprintf(at, "\"t%d\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[%d,%d]}%c", i,
             i, i + 1, i + 1 < N ? ',' : '}');
-    make_bytes("most.safetensors", header, (size_t)(at - header), N);
+    shard_make_bytes("most.safetensors", header, (size_t)(at - header), N);
     free(header);
     st_file *f = NULL;
     assert_int_equal(st_open(temp_path("most.safetensors"), &f), QFW_OK);
@@ -266,11 +253,11 @@ static void reads_what_is_there(void **state) {
     (void)state;
     st_file *f = NULL;
     /* A header whose length is no multiple of 8: the data lies at an odd place. */
-    make("good.safetensors",
-        "{" TENSOR("w", "F32", "[2,3]", "[3,27]") "," TENSOR("b", "U8", "[3]", "[0,3]") "," TENSOR(
-            "scalar", "BF16", "[]", "[27,29]") "," TENSOR("none", "F32", "[0,5]",
-            "[29,29]") "," TENSOR("i", "I64", "[1]",
-            "[29,37]") ",\"__metadata__\":{\"format\":\"pt\",\"a\":\"\"}} ",
+    shard_make("good.safetensors",
+        "{" SHARD_TENSOR("w", "F32", "[2,3]", "[3,27]") "," SHARD_TENSOR(
+            "b", "U8", "[3]", "[0,3]") "," SHARD_TENSOR("scalar", "BF16", "[]",
+            "[27,29]") "," SHARD_TENSOR("none", "F32", "[0,5]", "[29,29]") "," SHARD_TENSOR("i",
+            "I64", "[1]", "[29,37]") ",\"__metadata__\":{\"format\":\"pt\",\"a\":\"\"}} ",
         37);
     assert_int_equal(st_open(temp_path("good.safetensors"), &f), QFW_OK);
     assert_int_equal(st_count(f), 5);
@@ -308,7 +295,7 @@ static void reads_what_is_there(void **state) {
 
 static void accepts_no_tensors(void **state) {
     (void)state;
-    make("empty.safetensors", "{}", 0);
+    shard_make("empty.safetensors", "{}", 0);
     st_file *f = NULL;
     assert_int_equal(st_open(temp_path("empty.safetensors"), &f), QFW_OK);
     assert_int_equal(st_count(f), 0);
@@ -383,153 +370,22 @@ static void refuses_values_that_are_not_finite(void **state) {
 
 static void notices_a_change(void **state) {
     (void)state;
-    static const char header[] = "{" TENSOR("a", "U8", "[9]", "[0,9]") "}";
+    static const char header[] = "{" SHARD_TENSOR("a", "U8", "[9]", "[0,9]") "}";
     uint8_t bytes[9];
     st_file *f = NULL;
-    make("c.safetensors", header, 9);
+    shard_make("c.safetensors", header, 9);
     assert_int_equal(st_open(temp_path("c.safetensors"), &f), QFW_OK);
     assert_int_equal(truncate(temp_path("c.safetensors"), 8 + (off_t)strlen(header) + 4), 0);
     assert_error(st_read(f, st_at(f, 0), 0, 9, bytes), "E_IO_SHRUNK", EXIT_IOERR,
         "c.safetensors: ends at byte [0-9]+, 5 more");
     assert_error(st_unchanged(f), "E_IO_CHANGED", EXIT_IOERR, "c.safetensors: changed");
     st_close(f);
-    make("c.safetensors", header, 9);
+    shard_make("c.safetensors", header, 9);
     assert_int_equal(st_open(temp_path("c.safetensors"), &f), QFW_OK);
-    make("c.safetensors", header, 9); /* the same bytes, another file */
+    shard_make("c.safetensors", header, 9); /* the same bytes, another file */
     assert_int_equal(st_read(f, st_at(f, 0), 0, 9, bytes), QFW_OK);
     assert_error(st_unchanged(f), "E_IO_CHANGED", EXIT_IOERR, "c.safetensors: changed");
     st_close(f);
-}
-
-/* --- folders --- */
-
-#define INDEX_NAME "model.safetensors.index.json"
-
-static qfw_status open_folder(const char *name) {
-    st_file *f = NULL;
-    const qfw_status status = st_open_folder(temp_path(name), &f);
-    st_close(f);
-    return status;
-}
-
-static void make_folder(const char *name, const char *index) {
-    char path[128];
-    assert_int_equal(dir_remove(temp_path(name)), QFW_OK);
-    assert_int_equal(dir_make(temp_path(name)), QFW_OK);
-    snprintf(path, sizeof path, "%s/a.safetensors", name);
-    make(path, "{" TENSOR("w.0", "U8", "[2]", "[0,2]") "," TENSOR("w.2", "U8", "[1]", "[2,3]") "}",
-        3);
-    snprintf(path, sizeof path, "%s/b.safetensors", name);
-    make(path, "{" TENSOR("w.1", "U8", "[4]", "[0,4]") "}", 4);
-    snprintf(path, sizeof path, "%s/" INDEX_NAME, name);
-    temp_text(path, index);
-}
-
-#define MAP(members) "{\"metadata\":{\"total_size\":7},\"weight_map\":{" members "}}"
-#define ALL_OF_A     "\"w.0\":\"a.safetensors\",\"w.2\":\"a.safetensors\""
-#define ALL          ALL_OF_A ",\"w.1\":\"b.safetensors\""
-
-static void reads_shards(void **state) {
-    (void)state;
-    uint8_t bytes[4];
-    st_file *f = NULL;
-    make_folder("m", MAP(ALL));
-    assert_int_equal(st_open_folder(temp_path("m"), &f), QFW_OK);
-    assert_int_equal(st_count(f), 3);
-    assert_string_equal(st_at(f, 1)->name, "w.1");
-    assert_int_equal(st_read(f, st_at(f, 1), 1, 3, bytes), QFW_OK);
-    assert_int_equal(bytes[0], 1);
-    assert_int_equal(st_read(f, st_at(f, 2), 0, 1, bytes), QFW_OK);
-    assert_int_equal(bytes[0], 2);
-    st_close(f);
-    /* A wrong total is only said; a link to a file is followed. */
-    make_folder("m", "{\"metadata\":{\"total_size\":8},\"weight_map\":{" ALL "}}");
-    assert_int_equal(rename(temp_path("m/b.safetensors"), temp_path("blob")), 0);
-    assert_int_equal(symlink("../blob", temp_path("m/b.safetensors")), 0);
-    assert_int_equal(open_folder("m"), QFW_OK);
-}
-
-static void refuses_index_maps(void **state) {
-    (void)state;
-    char index[8192], longest[4097];
-    static const char *const paths[] = {"../x.safetensors", "/etc/passwd", "a/b.safetensors", "",
-        ".safetensors", "..", "a.bin", "a\\nb.safetensors", "a b.safetensors",
-        "\\u001b.safetensors"};
-    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
-        snprintf(index, sizeof index, MAP(ALL_OF_A ",\"w.1\":\"%s\""), paths[i]);
-        make_folder("m", index);
-        assert_error(open_folder("m"), "E_IDX_PATH", EXIT_DATA,
-            INDEX_NAME ": /weight_map/w.1: \".*\", wanted the plain name");
-    }
-    memset(longest, 'a', sizeof longest);
-    longest[4096] = 0;
-    snprintf(index, sizeof index, MAP("\"w.1\":\"%s.safetensors\""), longest);
-    make_folder("m", index);
-    assert_error(open_folder("m"), "E_IDX_PATH", EXIT_DATA, "/weight_map/w.1: \"aaaa");
-    make_folder("m", MAP("\"w.1\":\"\\u0000\""));
-    assert_error(
-        open_folder("m"), "E_JSON", EXIT_DATA, INDEX_NAME ":1:[0-9]+: .*\\(byte [0-9]+\\)");
-    make_folder("m", MAP("\"w.1\":3"));
-    assert_error(open_folder("m"), "E_IDX_PATH", EXIT_DATA, "/weight_map/w.1: not a string");
-    make_folder("m", MAP(""));
-    assert_error(open_folder("m"), "E_IDX_MAP", EXIT_DATA, INDEX_NAME ": /weight_map: ");
-    make_folder("m", "{}");
-    assert_error(open_folder("m"), "E_IDX_MAP", EXIT_DATA, INDEX_NAME ": /weight_map: ");
-    make_folder("m", MAP("\"w.1\":\"b.safetensors\",\"w.1\":\"b.safetensors\""));
-    assert_error(open_folder("m"), "E_JSON", EXIT_DATA, "key \"w.1\" stands twice");
-}
-
-static void refuses_strange_shards(void **state) {
-    (void)state;
-    static const char *const kinds[] = {"a FIFO", "a folder", "a device", "symbolic links"};
-    for (int kind = 0; kind < 4; kind++) {
-        make_folder("m", MAP(ALL));
-        const char *b = temp_path("m/b.safetensors");
-        assert_int_equal(unlink(b), 0);
-        if (kind == 0) assert_int_equal(mkfifo(b, 0600), 0);
-        if (kind == 1) assert_int_equal(mkdir(b, 0700), 0);
-        if (kind == 2) assert_int_equal(symlink("/dev/zero", b), 0);
-        if (kind == 3) assert_int_equal(symlink("b.safetensors", b), 0);
-        char regex[128];
-        snprintf(regex, sizeof regex, "m/b.safetensors: .*%s", kinds[kind]);
-        assert_error(open_folder("m"), "E_IDX_TYPE", EXIT_DATA, regex);
-    }
-}
-
-static void lists_all_disagreements(void **state) {
-    (void)state;
-    make_folder("m", MAP("\"w.0\":\"a.safetensors\",\"w.3\":\"b.safetensors\","
-                         "\"w.2\":\"b.safetensors\""));
-    assert_int_not_equal(open_folder("m"), QFW_OK);
-    assert_int_equal(err_count(), 3);
-    assert_non_null(strstr(err_text(0), "\"w.1\": in \"b.safetensors\", but not in /weight_map"));
-    assert_non_null(strstr(err_text(1), "\"w.3\": \"b.safetensors\" lacks it"));
-    assert_non_null(strstr(err_text(2), "\"w.2\": \"b.safetensors\" lacks it, found in a.safete"));
-    assert_error(err_status(), "E_IDX_TENSOR", EXIT_DATA, INDEX_NAME);
-    make_folder("m", MAP(ALL));
-    make("m/b.safetensors",
-        "{" TENSOR("w.0", "U8", "[1]", "[0,1]") "," TENSOR("w.1", "U8", "[1]", "[1,2]") "}", 2);
-    assert_error(open_folder("m"), "E_IDX_DUP", EXIT_DATA,
-        "\"w.0\": in \"a.safetensors\" and in \"b.safetensors\"");
-    make_folder("m", MAP(ALL ",\"w.4\":\"c.safetensors\",\"w.5\":\"d.safetensors\""));
-    assert_int_not_equal(open_folder("m"), QFW_OK);
-    assert_int_equal(err_count(), 2);
-    assert_non_null(strstr(err_text(1), "\"d.safetensors\" is missing"));
-    assert_error(err_status(), "E_IDX_SHARD", EXIT_DATA, "\"c.safetensors\" is missing");
-    make_folder("m", MAP(ALL));
-    make("m/b.safetensors", "{} x", 0);
-    assert_error(open_folder("m"), "E_ST_JSON", EXIT_DATA, "m/b.safetensors: header");
-}
-
-static void wants_one_way_to_read_a_folder(void **state) {
-    (void)state;
-    make_folder("m", MAP(ALL));
-    make("m/model.safetensors", "{}", 0);
-    assert_error(open_folder("m"), "E_IDX_AMBIGUOUS", EXIT_DATA, "m: both model.safetensors and");
-    assert_int_equal(unlink(temp_path("m/" INDEX_NAME)), 0);
-    assert_int_equal(open_folder("m"), QFW_OK);
-    assert_int_equal(unlink(temp_path("m/model.safetensors")), 0);
-    assert_error(open_folder("m"), "E_NOINPUT", EXIT_NOINPUT, "m: neither model.safetensors nor");
 }
 
 /* --- writing --- */
@@ -607,15 +463,6 @@ static void publishes_all_or_nothing(void **state) {
 
 static void survives_want_of_memory(void **state) {
     (void)state;
-    make_folder("m", MAP(ALL));
-    for (uint64_t k = 1;; k++) {
-        mem_fail_at(k);
-        const qfw_status status = open_folder("m");
-        mem_fail_at(0);
-        if (status == QFW_OK) break;
-        assert_error(status, "E_MEM", EXIT_MEMORY, ".");
-        assert_true(k < 2000);
-    }
     const int64_t dim[] = {4};
     for (uint64_t k = 1;; k++) {
         st_writer *w = NULL;
@@ -649,11 +496,6 @@ int main(void) {
         cmocka_unit_test(widens_halves),
         cmocka_unit_test(refuses_values_that_are_not_finite),
         cmocka_unit_test(notices_a_change),
-        cmocka_unit_test(reads_shards),
-        cmocka_unit_test(refuses_index_maps),
-        cmocka_unit_test(refuses_strange_shards),
-        cmocka_unit_test(lists_all_disagreements),
-        cmocka_unit_test(wants_one_way_to_read_a_folder),
         cmocka_unit_test(writes_what_others_read),
         cmocka_unit_test(publishes_all_or_nothing),
         cmocka_unit_test(survives_want_of_memory),
