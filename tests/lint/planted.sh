@@ -74,6 +74,18 @@ plant_symbols() {
     done
 }
 
+plant_clang() { # a command as CMake writes it, of a build with another compiler
+    cat >"$work/clang/compile_commands.json" <<'END'
+[
+{
+  "directory": ".",
+  "command": "/usr/bin/ccache /usr/bin/cc -DTEXT=\\\"0.1\\\" -Wdouble-promotion -o n.o -c narrow.c",
+  "file": "narrow.c"
+}
+]
+END
+}
+
 # Another order of members, another number, another argument: each is another ABI.
 try_layout() {
     mkdir -p "$work/layout/framework" "$work/layout/tests"
@@ -106,6 +118,8 @@ cp "$root/.clang-format" "$work/format/"
 compare format "$work/format"
 plant_lengths
 compare lengths "$work/lengths"
+plant_clang
+compare clang "$work/clang"
 plant_symbols
 compare symbols "$work/symbols"
 try_layout
