@@ -1,5 +1,5 @@
 #!/bin/sh
-# docs.sh [ROOT] [--update] -- docs/ini.md is what the built command says of itself. Needs QFW_BUILD.
+# docs.sh [ROOT] [--update] -- docs/ini.md is what the built command, in QFW_BUILD, says of itself.
 cd "${1:-.}" || exit 2
 [ -x "${QFW_BUILD:-}/qfw" ] || exit 77
 page=$(mktemp)
@@ -7,9 +7,11 @@ trap 'rm -f "$page"' EXIT
 {
     echo "# The INI"
     echo
-    echo "Made by \`tests/lint/docs.sh . --update\` from the option tables: \`qfw help\` prints the same."
-    echo "Relative paths stand against the INI's folder; a comment begins a line with \`;\` or \`#\`, or"
-    echo "follows a value after a blank and \`;\`."
+    cat <<'END'
+Made by `tests/lint/docs.sh . --update` from the option tables: `qfw help` prints the same.
+Relative paths stand against the INI's folder; a comment begins a line with `;` or `#`, or
+follows a value after a blank and `;`.
+END
     echo
     echo '```'
     for section in run model adapter data trainer trainer.sft optimizer backend backend.cpu export \

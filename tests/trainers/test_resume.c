@@ -1,5 +1,5 @@
-/* test_resume.c -- a run that is stopped and taken up again ends in the bits of one that was not: weights,
- * optimizer state, place and log; dropout on. And what a resume refuses.
+/* test_resume.c -- a run that is stopped and taken up again ends in the bits of one that was not:
+ * weights, optimizer state, place and log; dropout on. And what a resume refuses.
  */
 #include <setjmp.h>
 #include <stdarg.h>
