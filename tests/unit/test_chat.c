@@ -125,6 +125,9 @@ static void test_pieces(void **state) {
     pieces(&r, "[<|system|>/[S[<|end|>/[<|user|>/[U[<|end|>/[<|assistant|>/{A{<|end|>/[<|user|>/[V"
                "[<|end|>/[EOS");
     chat_render_free(&r);
+    must(chat_apply(mini, talk + 1, 2, "EOS", 1, CHAT_SYSTEM_ERROR, 0, &r));
+    pieces(&r, "[<|user|>/(U[<|end|>/[<|assistant|>/<A{<|end|>/[<|assistant|>/");
+    chat_render_free(&r);
     must(chat_apply(medium, talk, 3, NULL, 0, CHAT_SYSTEM_FOLD, 0, &r));
     pieces(&r, "[<|user|>/(S(//(U[<|end|>/<|assistant|>/<A{<|end|>/");
     chat_render_free(&r);

@@ -369,6 +369,7 @@ static void test_long_line(void **state) {
     d = opened("{\"text\": \"the year for the ye\"} \n{\"text\": \"the\"}"); /* 32 bytes */
     assert_int_equal(dataset_count(d), 2);
     dataset_close(d);
+    refused("{\"text\": \"the year for the yea\"} \n", "E_DATA_LIMIT", "rows.jsonl:1"); /* 33 */
     opts.max_line = 0;
     temp_text("sparse.jsonl", "{\"text\": \"the\"}\n");
     assert_int_equal(truncate(temp_path("sparse.jsonl"), 1 << 30), 0); /* 1 GiB of NUL */

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "files/file.h"
+#include "text/parts.h"
 #include "text/unicode.h"
 
 #include "../support/test.h"
@@ -55,6 +56,9 @@ static void test_ids(void **state) {
         "bytefallback", "\"id\": 496", "\"id\": 497", "E_TOK_ID", "<\\|user\\|>' has the id 497");
 }
 
+#define FOUR                                                                                       \
+    "\xe2\x96\x81\xe2\x96\x81\xe2\x96\x81\xe2\x96\x81" /* FOUR FOUR FOUR FOUR is the longest token */
+
 static void test_merges(void **state) {
     (void)state;
     refused("bytefallback", "\"merges\": [", "\"merges\": [[\"\xe2\x96\x81\", \"nope\"],",
@@ -62,6 +66,11 @@ static void test_merges(void **state) {
     refused("bytefallback", "\"merges\": [", "\"merges\": [[\"nope\", \"e\"],", "E_TOK_MERGE",
         "merges\\[0\\].*the left part is not in");
     refused("bytefallback", "\"merges\": [", "\"merges\": [[\"<unk>\", \"<s>\"],", "E_TOK_MERGE",
+        "merges\\[0\\].*the result is not in");
+    refused("bytefallback", "\"merges\": [",
+        "\"merges\": [[\"<|endoftext|>\", \"<|placeholder1|>\"],", "E_TOK_MERGE", "merges\\[0\\]");
+    refused("bytefallback", "\"merges\": [",
+        "\"merges\": [[\"" FOUR FOUR FOUR FOUR "\", \"" FOUR FOUR FOUR FOUR "\"],", "E_TOK_MERGE",
         "merges\\[0\\].*the result is not in");
     refused("bytefallback", "\"merges\": [", "\"merges\": [\"a b c\",", "E_TOK_MERGE",
         "merges\\[0\\]: wanted \"a b\"");
@@ -137,14 +146,14 @@ static void test_vocab_limit(void **state) {
 /* --- a tokenizer made here --- */
 
 /* The tokens a, b, c, " ", ab, abc and the added tokens given, ids from 6 on. */
-static tokenizer *open_tiny(const char *added, const char *normalizer) {
+static tokenizer *open_tiny(const char *added, const char *rewrite) {
     char text[4096];
     tokenizer *t = NULL;
     snprintf(text, sizeof text,
         "{\"added_tokens\": [%s], \"normalizer\": %s, \"pre_tokenizer\": null, \"post_processor\": "
         "null, \"decoder\": null, \"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0, \"b\": 1, "
         "\"c\": 2, \" \": 3, \"ab\": 4, \"abc\": 5}, \"merges\": [\"a b\", \"ab c\"]}}",
-        added, normalizer);
+        added, rewrite);
     temp_text("tokenizer.json", text);
     must(tokenizer_open(temp_folder(), 0, &t));
     return t;
@@ -175,8 +184,9 @@ static void test_flags(void **state) {
     encodes(t, "a  <y>c", "0 3 3 8"); /* the longest wins, and it strips nothing */
     encodes(t, "<y> <y>", "7 7");
     ids got = {0};
-    /* <x> inside a word is passed over whole: "<" and "x>" are not found in it. */
-    assert_error(tokenizer_encode(t, "a<x>", 4, 1, &got), "E_TOK_UNKNOWN", EXIT_DATA,
+    /* <x> inside a word is passed over whole: "<" and "x>" are not found in it. What was found
+     * before is not kept. */
+    assert_error(tokenizer_encode(t, "<y>a<x>", 7, 1, &got), "E_TOK_UNKNOWN", EXIT_DATA,
         "'<' has no token, and the tokenizer has no unk_token");
     assert_int_equal(got.n, 0);
     ids_free(&got);
@@ -201,6 +211,75 @@ static void test_normalized_tokens(void **state) {
     assert_int_equal(got.mark[2], 0);
     ids_free(&got);
     tokenizer_close(t);
+}
+
+static void with_unk(const char *flags, const char *text, const char *wanted) {
+    char json[1024];
+    tokenizer *t = NULL;
+    snprintf(json, sizeof json,
+        "{\"added_tokens\": [], \"model\": {\"type\": \"BPE\", \"unk_token\": \"?\", %s, "
+        "\"vocab\": {\"?\": 0, \"a\": 1, \"b\": 2, \"ab\": 3, \"<0x78>\": 4}, \"merges\": [\"a "
+        "b\"]}}",
+        flags);
+    temp_text("tokenizer.json", json);
+    must(tokenizer_open(temp_folder(), 0, &t));
+    encodes(t, text, wanted);
+    tokenizer_close(t);
+}
+
+static void test_unknown(void **state) {
+    (void)state;
+    with_unk("\"fuse_unk\": true", "xyab", "0 3");
+    with_unk("\"fuse_unk\": true", "axyzbx", "1 0 2 0");
+    with_unk("\"fuse_unk\": false", "axybx", "1 0 0 2 0");
+    with_unk("\"fuse_unk\": true, \"byte_fallback\": true", "axb", "1 4 2");
+    with_unk("\"fuse_unk\": true, \"byte_fallback\": true", "ayxzb", "1 4 0 2"); /* x overtakes y */
+    with_unk("\"ignore_merges\": true", "?", "0");
+}
+
+static void test_ignore_merges(void **state) {
+    (void)state;
+    tokenizer *t = NULL;
+    temp_text("tokenizer.json",
+        "{\"added_tokens\": [], \"pre_tokenizer\": {\"type\": \"Split\", \"pattern\": {\"String\": "
+        "\"-\"}, \"behavior\": \"Removed\", \"invert\": false}, \"model\": {\"ignore_merges\": "
+        "true, "
+        "\"vocab\": {\"a\": 0, \"b\": 1, \"-\": 2, \"aba\": 3}, \"merges\": []}}");
+    must(tokenizer_open(temp_folder(), 0, &t));
+    encodes(t, "aba-ab--aba", "3 0 1 3"); /* a whole word that is a token is one */
+    tokenizer_close(t);
+}
+
+static void test_pretokenizers(void **state) {
+    (void)state;
+    tokenizer *t = NULL;
+    ids with = {0}, without = {0};
+    must(tokenizer_open(golden_path("bytelevel"), 0, &t));
+    must(tokenizer_encode(t, " the", 4, 1, &with));
+    tokenizer_close(t);
+    (void)altered("bytelevel", "\"add_prefix_space\": false", "\"add_prefix_space\": true");
+    must(tokenizer_open(temp_folder(), 0, &t));
+    must(tokenizer_encode(t, "the", 3, 1, &without));
+    assert_string_equal(ids_text(&without), ids_text(&with));
+    without.n = 0;
+    must(tokenizer_encode(t, " the", 4, 1, &without)); /* there is one already */
+    assert_string_equal(ids_text(&without), ids_text(&with));
+    tokenizer_close(t);
+    /* invert: what does not match is thrown away */
+    (void)altered("bytelevel_split", "\"behavior\": \"Isolated\",\n        \"invert\": false",
+        "\"behavior\": \"Removed\", \"invert\": true");
+    must(tokenizer_open(temp_folder(), 0, &t));
+    without.n = with.n = 0;
+    must(tokenizer_encode(t, " the", 4, 1, &without));
+    assert_true(without.n > 0);
+    tokenizer_close(t);
+    (void)altered("bytelevel_split", "\"behavior\": \"Isolated\"", "\"behavior\": \"Removed\"");
+    must(tokenizer_open(temp_folder(), 0, &t));
+    must(tokenizer_encode(t, " the", 4, 1, &with));
+    assert_int_equal(with.n, 0); /* the pattern matches everything */
+    tokenizer_close(t);
+    ids_free(&with);
+    ids_free(&without);
 }
 
 /* --- parts --- */
@@ -343,54 +422,32 @@ static void test_decode(void **state) {
     tokenizer_close(t);
 }
 
-/* --- normal forms --- */
-
-static void normalizes(int form, const char *text, const char *wanted) {
-    tagged in = {0}, out = {0};
-    assert_int_equal(tagged_add(&in, text, strlen(text), 0), 0);
-    must(unicode_normalize(tagged_all(&in), form, &out));
-    assert_int_equal(tagged_add(&out, "", 1, 0), 0);
-    if (strcmp(out.s, wanted))
-        fail_msg("\"%s\" becomes \"%s\", wanted \"%s\"", text, out.s, wanted);
-    tagged_free(&in);
-    tagged_free(&out);
-}
-
-static void test_normal_forms(void **state) {
+/* Bytes that are no UTF-8 through ByteLevel: one U+FFFD for each sequence that cannot go on. */
+static void test_lossy(void **state) {
     (void)state;
-    normalizes(UNICODE_NFC, "e\xcc\x81", "\xc3\xa9");
-    normalizes(UNICODE_NFD, "\xc3\xa9", "e\xcc\x81");
-    normalizes(UNICODE_NFC, "\xe1\x84\x92\xe1\x85\xa1\xe1\x86\xab", "\xed\x95\x9c"); /* Hangul */
-    normalizes(UNICODE_NFD, "\xed\x95\x9c", "\xe1\x84\x92\xe1\x85\xa1\xe1\x86\xab");
-    /* marks in order of class: 0323 (220) before 0301 (230) */
-    normalizes(UNICODE_NFD, "q\xcc\x81\xcc\xa3", "q\xcc\xa3\xcc\x81");
-    /* a mark that is blocked by one of its own class stays; 0301 0300 does not compose twice */
-    normalizes(UNICODE_NFC, "a\xcc\x81\xcc\x80", "\xc3\xa1\xcc\x80");
-    /* composition reaches over a mark of lower class */
-    normalizes(UNICODE_NFC, "q\xcc\x81\xcc\xa3", "q\xcc\xa3\xcc\x81");
-    normalizes(UNICODE_NFC, "a\xcc\xa5\xcc\x81", "\xe1\xb8\x81\xcc\x81");
-    normalizes(UNICODE_NFC, "\xe0\xa5\x98", "\xe0\xa4\x95\xe0\xa4\xbc"); /* excluded: stays apart */
-    normalizes(UNICODE_NFKC, "\xef\xac\x81\xe2\x91\xa0", "fi1");
-    normalizes(UNICODE_NFC, "\xef\xac\x81", "\xef\xac\x81");
-    normalizes(UNICODE_NFKD, "\xef\xb7\xba",
-        "\xd8\xb5\xd9\x84\xd9\x89 \xd8\xa7\xd9\x84\xd9\x84\xd9\x87 "
-        "\xd8\xb9\xd9\x84\xd9\x8a\xd9\x87 \xd9\x88\xd8\xb3\xd9\x84\xd9\x85");
-}
-
-static void test_many_marks(void **state) {
-    (void)state;
-    tagged in = {0}, out = {0};
-    assert_int_equal(tagged_add(&in, "a", 1, 0), 0);
-    for (size_t i = 0; i < 100000; i++)
-        assert_int_equal(tagged_add(&in, i % 2 ? "\xcc\xa3" : "\xcc\x81", 2, 0), 0);
-    const double started = clock_seconds();
-    must(unicode_normalize(tagged_all(&in), UNICODE_NFC, &out));
-    assert_true(clock_seconds() - started < 5);
-    /* "a" with a dot below, then the other dots, then the accents */
-    assert_memory_equal(out.s, "\xe1\xba\xa1\xcc\xa3", 5);
-    assert_memory_equal(out.s + out.n - 2, "\xcc\x81", 2);
-    tagged_free(&in);
-    tagged_free(&out);
+    static const struct {
+        const char *bytes;
+        size_t n_marks;
+    } cases[] = {{"\xed\xa0\x80", 3}, {"\xe0\x80\x80", 3}, {"\xf0\x80\x80\x80", 4},
+        {"\xf4\x90\x80\x80", 4}, {"\xf5\x80", 2}, {"\xf0\x9f\x98", 1}, {"\xe4\xb8", 1}, {"\xc3", 1},
+        {"\xc3\xc3", 2}, {"\xe4\xb8\xe4\xb8", 2}, {"\x80\x80", 2}};
+    tokenizer *t = NULL;
+    must(tokenizer_open(golden_path("bytelevel"), 0, &t));
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const size_t n = strlen(cases[i].bytes);
+        int32_t id[8];
+        char c[5], *text = NULL;
+        size_t n_text = 0;
+        for (size_t k = 0; k < n; k++) {
+            c[utf8_write(char_of_byte((uint8_t)cases[i].bytes[k]), c)] = 0;
+            id[k] = tokenizer_id(t, c);
+        }
+        must(tokenizer_decode(t, id, n, 0, &text, &n_text));
+        assert_int_equal(n_text, 3 * cases[i].n_marks);
+        for (size_t k = 0; k < n_text; k += 3) assert_memory_equal(text + k, "\xef\xbf\xbd", 3);
+        mem_free(text);
+    }
+    tokenizer_close(t);
 }
 
 /* --- tokenizer_config.json --- */
@@ -496,13 +553,15 @@ int main(void) {
         cmocka_unit_test(test_vocab_limit),
         cmocka_unit_test(test_flags),
         cmocka_unit_test(test_normalized_tokens),
+        cmocka_unit_test(test_unknown),
+        cmocka_unit_test(test_ignore_merges),
+        cmocka_unit_test(test_pretokenizers),
         cmocka_unit_test(test_parts),
         cmocka_unit_test(test_long_texts),
         cmocka_unit_test(test_all_bytes),
         cmocka_unit_test(test_invalid_utf8),
         cmocka_unit_test(test_decode),
-        cmocka_unit_test(test_normal_forms),
-        cmocka_unit_test(test_many_marks),
+        cmocka_unit_test(test_lossy),
         cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_config),
     };

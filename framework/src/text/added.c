@@ -90,8 +90,7 @@ static int is_single_word(tagged_view text, size_t start, size_t stop) {
     return !(utf8_read(text.s + stop, text.n - stop, &c) && unicode_is_word(c));
 }
 
-int added_next(const added_set *a, const trie *t, tagged_view text, size_t *scan, size_t floor,
-    added_match *m) {
+int added_next(const added_set *a, const trie *t, tagged_view text, size_t *scan, added_match *m) {
     while (t->n > 0 && *scan < text.n) {
         const size_t start = *scan;
         size_t stop = start;
@@ -106,7 +105,6 @@ int added_next(const added_set *a, const trie *t, tagged_view text, size_t *scan
         m->tag = 0;
         for (size_t k = start; k < stop; k++) m->tag |= text.tag[k];
         m->start = m->token->lstrip ? strip_left(text, start) : start;
-        if (m->start < floor) m->start = floor;
         m->stop = m->token->rstrip ? strip_right(text, stop) : stop;
         return 1;
     }

@@ -85,9 +85,8 @@ typedef struct added_match {
     uint8_t tag;        /* of the token's own bytes */
     const added_token *token;
 } added_match;
-/* The next match from *scan on; what lies before `floor` is taken. 0: no more. */
-int added_next(const added_set *a, const trie *t, tagged_view text, size_t *scan, size_t floor,
-    added_match *m);
+/* The next match from *scan on; what it swallows may lie in the match before. 0: no more. */
+int added_next(const added_set *a, const trie *t, tagged_view text, size_t *scan, added_match *m);
 
 /* --- bpe.c --- */
 

@@ -28,7 +28,7 @@ static qfw_status encode_normal(encoding *e, tagged_view text) {
     const tokenizer *t = e->t;
     size_t scan = 0, done = 0;
     added_match m;
-    while (added_next(&t->extra, &t->extra.normal, text, &scan, done, &m)) {
+    while (added_next(&t->extra, &t->extra.normal, text, &scan, &m)) {
         if (done < m.start)
             QFW_TRY(pretokenizer_run(
                 &t->pre, &t->model, &e->work, tagged_part(text, done, m.start), e->out));
@@ -50,7 +50,7 @@ static qfw_status encode_text(encoding *e) {
     const tagged_view text = tagged_all(&e->text);
     size_t scan = 0, done = 0;
     added_match m;
-    while (added_next(&e->t->extra, &e->t->extra.raw, text, &scan, done, &m)) {
+    while (added_next(&e->t->extra, &e->t->extra.raw, text, &scan, &m)) {
         if (done < m.start) QFW_TRY(encode_segment(e, tagged_part(text, done, m.start)));
         QFW_TRY(add_match(e, &m));
         done = m.stop;
