@@ -1,6 +1,7 @@
 /* main.c -- the `qfw` command: words to calls, errors to exit codes. The only place that exits. */
 #define _POSIX_C_SOURCE 200809L
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,6 +39,17 @@ static int report(void) {
     return err_exit_code();
 }
 
+/* One line of what plugins and folders say, with nothing in it that a terminal would act on. */
+QFW_PRINTF(1, 2) static void print_line(const char *fmt, ...) {
+    char text[2048], shown[2048];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    err_escape(shown, sizeof shown, text);
+    printf("%s\n", shown);
+}
+
 static int bad_usage(const char *what, const char *word) {
     (void)err_fail(
         "E_USAGE", QFW_E_CONFIG, "%s '%s'; hint: `qfw help` lists what there is", what, word);
@@ -48,16 +60,14 @@ static int bad_usage(const char *what, const char *word) {
 
 static int list_plugins(void) {
     plugin_facts facts;
-    char path[sizeof facts.path];
     uint32_t n = 0;
     for (uint32_t i = 0; plugin_list(i, &facts) == QFW_OK; i++, n++) {
-        err_escape(path, sizeof path, facts.path);
-        printf("%-10s %-12s %-8s abi %u.%u  %s\n", facts.kind, facts.name, facts.version,
+        print_line("%-10s %-12s %-8s abi %u.%u  %s", facts.kind, facts.name, facts.version,
             facts.abi_major, facts.abi_minor, facts.problem[0] ? "cannot be used" : facts.summary);
-        printf("           %s\n", path);
-        if (facts.problem[0]) printf("           %s\n", facts.problem);
+        print_line("           %s", facts.path);
+        if (facts.problem[0]) print_line("           %s", facts.problem);
     }
-    printf("%-10s %-12s %-8s %s  %s\n", "optimizer", adamw_component.name, "", "built in",
+    print_line("%-10s %-12s %-8s built in  %s", "optimizer", adamw_component.name, "",
         adamw_component.summary);
     if (!n)
         printf("no plugin files were found; --plugin-dir or QFW_PLUGIN_PATH say where to look\n");
@@ -75,9 +85,11 @@ static void print_options(const char *section, const qfw_component *c) {
 static int show_component(const plugin *p, const qfw_component *c) {
     char section[96];
     snprintf(section, sizeof section, "%s.%s", plugin_kind_name(c->kind), c->name);
-    printf("%s %s: %s\n", plugin_kind_name(c->kind), c->name, c->summary);
-    printf("  %s %s, by %s, licence %s\n  %s\n\n", p->desc->name, p->desc->version, p->desc->author,
-        p->desc->license, p->path);
+    print_line("%s %s: %s", plugin_kind_name(c->kind), c->name, c->summary);
+    print_line("  %s %s, by %s, licence %s", p->desc->name, p->desc->version, p->desc->author,
+        p->desc->license);
+    print_line("  %s", p->path);
+    printf("\n");
     print_options(section, c);
     return EXIT_OK;
 }
@@ -97,7 +109,7 @@ static int help_section(const char *name) {
     snprintf(kind, sizeof kind, "%.*s", (int)(dot - name), name);
     if (!plugin_kind(kind)) return bad_usage("no section is called", name);
     if (plugin_open(kind, dot + 1, &p, &c) != QFW_OK) return report();
-    printf("%s\n", c->summary);
+    print_line("%s", c->summary);
     print_options(name, c);
     return EXIT_OK;
 }

@@ -1,6 +1,6 @@
 /* storage.c -- the smallest backend: memory and nothing else. Seven functions, no op; the host
  * cannot see into its memory. Every op runs as a reference kernel, and the model must train all the
- * same.
+ * same. It is also built by each compiler that is there, as C and as C++17.
  */
 #include <string.h>
 
@@ -36,9 +36,9 @@ static qfw_status storage_device_info(const qfw_host *h, uint32_t i, qfw_device_
     if (i) return QFW_E_END;
     *out = (qfw_device_info){.size = sizeof *out,
         .type = QFW_DEVICE_OTHER,
-        .name = "storage alone",
         .total_bytes = 1u << 30,
-        .max_alloc_bytes = 4u << 20};
+        .max_alloc_bytes = 4u << 20,
+        .name = "storage alone"};
     return QFW_OK;
 }
 

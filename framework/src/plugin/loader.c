@@ -62,9 +62,12 @@ const char *plugin_kind_name(uint32_t kind) {
 /* What of the CPU the file says it needs and this one (or its system) lacks; NULL: nothing. */
 static const char *missing_cpu(uint64_t needs) {
 #if defined(__x86_64__)
-    if ((needs & QFW_CPU_AVX2) && !__builtin_cpu_supports("avx2")) return "AVX2";
-    if ((needs & QFW_CPU_AVX512) && !__builtin_cpu_supports("avx512f")) return "AVX-512";
-    if (needs & ~(uint64_t)(QFW_CPU_AVX2 | QFW_CPU_AVX512)) return "features this qfw cannot test";
+    if ((needs & QFW_CPU_AVX2) && !__builtin_cpu_supports("avx2"))
+        return "AVX2, which this CPU lacks";
+    if ((needs & QFW_CPU_AVX512) && !__builtin_cpu_supports("avx512f"))
+        return "AVX-512, which this CPU lacks";
+    if (needs & ~(uint64_t)(QFW_CPU_AVX2 | QFW_CPU_AVX512))
+        return "CPU features that this qfw does not know";
 #else
     if (needs) return "features of another kind of CPU";
 #endif
@@ -83,9 +86,8 @@ static qfw_status check_note(const qfw_note *note, const char *path) {
             path, note->abi_major, note->abi_minor, QFW_ABI_MAJOR, QFW_ABI_MINOR);
     const char *lacking = missing_cpu(note->cpu);
     if (lacking)
-        return err_fail("E_PLUG_CPU", QFW_E_ABI,
-            "%s: needs %s, which this CPU does not have; hint: build it for this CPU", path,
-            lacking);
+        return err_fail(
+            "E_PLUG_CPU", QFW_E_ABI, "%s: needs %s; hint: build it for this CPU", path, lacking);
     return QFW_OK;
 }
 

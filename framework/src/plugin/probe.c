@@ -179,8 +179,9 @@ static qfw_status explain(const char *path, const child *c) {
     const int has_verdict = c->n > 0 && c->text[c->n - 1] == '\n';
     const char *when = has_verdict ? "after it was loaded, at exit" : "while it was loaded";
     if (c->late)
-        return err_fail("E_PLUG_PROBE", QFW_E_ABI,
-            "%s: the plugin hangs while it is loaded (%d s); %s", path, TIMEOUT_MS / 1000, after);
+        return err_fail("E_PLUG_PROBE", QFW_E_ABI, "%s: the plugin %s (%d s); %s", path,
+            has_verdict ? "leaves a process running" : "hangs while it is loaded",
+            TIMEOUT_MS / 1000, after);
     if (WIFSIGNALED(c->status))
         return err_fail("E_PLUG_PROBE", QFW_E_ABI, "%s: the plugin died with signal %d (%s) %s; %s",
             path, WTERMSIG(c->status), strsignal(WTERMSIG(c->status)), when, after);
