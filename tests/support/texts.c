@@ -94,22 +94,31 @@ void lines_free(test_lines *l) {
     free(l);
 }
 
-static char shown[2][8192];
+/* Of the last four texts, each in its own memory. */
+static char *next_text(void) {
+    static char text[4][8192];
+    static unsigned next;
+    char *p = text[next++ % 4];
+    p[0] = 0;
+    return p;
+}
+
+static size_t add_id(char *text, size_t used, long long id) {
+    if (used + 24 > 8192) return used;
+    return used + (size_t)snprintf(text + used, 24, "%s%lld", used ? " " : "", id);
+}
 
 const char *ids_text(const ids *v) {
+    char *text = next_text();
     size_t used = 0;
-    shown[0][0] = 0;
-    for (size_t i = 0; i < v->n && used + 16 < sizeof shown[0]; i++)
-        used += (size_t)snprintf(
-            shown[0] + used, sizeof shown[0] - used, "%s%d", i ? " " : "", v->id[i]);
-    return shown[0];
+    for (size_t i = 0; i < v->n; i++) used = add_id(text, used, v->id[i]);
+    return text;
 }
 
 const char *node_ids_text(const json_node *list) {
+    char *text = next_text();
     size_t used = 0;
-    shown[1][0] = 0;
-    for (uint64_t i = 0; i < json_node_count(list) && used + 16 < sizeof shown[1]; i++)
-        used += (size_t)snprintf(shown[1] + used, sizeof shown[1] - used, "%s%lld", i ? " " : "",
-            (long long)json_node_i64(json_node_item(list, i)));
-    return shown[1];
+    for (uint64_t i = 0; i < json_node_count(list); i++)
+        used = add_id(text, used, json_node_i64(json_node_item(list, i)));
+    return text;
 }

@@ -21,7 +21,7 @@ void lines_free(test_lines *l);
 qfw_doc *golden_json(const char *name);
 /* Fails the test unless status is QFW_OK. */
 void must(qfw_status status);
-/* "263 2 289": ids as text, into one static buffer. */
+/* "263 2 289": the first 8 KiB of ids as text; the last four of these stay valid. */
 const char *ids_text(const ids *v);
 const char *node_ids_text(const json_node *list);
 

@@ -1,4 +1,4 @@
-/* test_dataset.c -- rows to examples: tokens, masks, limits, and what is refused, with its place. */
+/* test_dataset.c -- rows to examples: tokens, masks, limits; what is refused, with its place. */
 #define _POSIX_C_SOURCE 200809L
 #include "../support/temp.h"
 #include "../support/texts.h"
@@ -451,7 +451,7 @@ static void test_trainer(void **state) {
         open_text("\n{}", &d), "E_PLUG_TRAINER", EXIT_PLUGIN, "rows.jsonl:2: .*no sequence");
 }
 
-/* --- facts and prints --- */
+/* --- facts --- */
 
 static void test_facts(void **state) {
     (void)state;
@@ -483,67 +483,6 @@ static void test_facts(void **state) {
     assert_string_equal(f->sha256, sha);
     dataset_close(d);
     free(text);
-}
-
-static const char *printed(void (*print)(const dataset *d, FILE *out), const dataset *d) {
-    static char text[8192];
-    FILE *f = tmpfile();
-    assert_non_null(f);
-    print(d, f);
-    rewind(f);
-    text[fread(text, 1, sizeof text - 1, f)] = 0;
-    fclose(f);
-    return text;
-}
-
-static void print_report(const dataset *d, FILE *out) { dataset_print_report(d, "train", out); }
-static void print_row(const dataset *d, FILE *out) { dataset_print_row(d, 0, out, 0); }
-static void print_coloured(const dataset *d, FILE *out) { dataset_print_row(d, 0, out, 1); }
-
-static void test_prints(void **state) {
-    (void)state;
-    char wanted[2048];
-    opts.max_length = 5;
-    opts.overlong = OVERLONG_TRUNCATE;
-    dataset *d = opened("{\"prompt\": \"<|user|>the\", \"completion\": \" for\"}\n\n"
-                        "{\"text\": \"the year for the year for the year\"}\n");
-    snprintf(wanted, sizeof wanted,
-        "train: %s\n  rows      2 read, 2 kept (1 cut), 1 blank lines\n"
-        "  tokens    9 in all, 6 trained (66.7 %%)\n"
-        "  a row     4 tokens at least, median 4, 95 %% up to 5, 5 at most (max_length 5)\n"
-        "  sha256    %s\n",
-        temp_path("rows.jsonl"), dataset_facts(d)->sha256);
-    assert_string_equal(printed(print_report, d), wanted);
-    const qfw_seq *s = &dataset_at(d, 0)->seq[0];
-    snprintf(wanted, sizeof wanted,
-        "row 1 of 2 (line 1), token by token; * is trained\n"
-        "       496 <|user|>          %6d " B "the            * %6d " B "for            * %6d "
-        "<|endoftext|>\n"
-        "  4 tokens, 2 trained\n",
-        s->token[1], s->token[2], s->token[3]);
-    assert_string_equal(printed(print_row, d), wanted);
-    const char *coloured = printed(print_coloured, d);
-    assert_non_null(strstr(coloured, "\x1b[2m   496 <|user|>\x1b[0m"));
-    assert_non_null(strstr(coloured, "\x1b[32m   490 <|endoftext|>\x1b[0m\n"));
-    dataset_close(d);
-}
-
-static void test_long_print(void **state) {
-    (void)state;
-    char *row = calloc(1, 2048);
-    assert_non_null(row);
-    strcat(row, "{\"input_ids\": [4");
-    for (int i = 1; i < 100; i++) strcat(row, ",13");
-    strcat(row, "]}");
-    dataset *d = opened(row);
-    const char *text = printed(print_row, d);
-    size_t lines = 0;
-    for (const char *p = text; *p; p++) lines += *p == '\n';
-    assert_int_equal(lines, 1 + 15 + 1 + 5 + 1);
-    assert_non_null(strstr(text, "\n    ... 20 tokens more, 20 of them trained ...\n"));
-    assert_non_null(strstr(text, "\n  100 tokens, 99 trained\n"));
-    dataset_close(d);
-    free(row);
 }
 
 static void test_no_memory(void **state) {
@@ -585,8 +524,6 @@ int main(void) {
         cmocka_unit_test_setup(test_changed, usual),
         cmocka_unit_test_setup(test_trainer, usual),
         cmocka_unit_test_setup(test_facts, usual),
-        cmocka_unit_test_setup(test_prints, usual),
-        cmocka_unit_test_setup(test_long_print, usual),
         cmocka_unit_test_setup(test_no_memory, usual),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

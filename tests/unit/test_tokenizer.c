@@ -1,5 +1,5 @@
-/* test_tokenizer.c -- what the fixtures do not reach: malformed files, flags of added tokens, parts,
- * hostile texts. */
+/* test_tokenizer.c -- what the fixtures do not reach: malformed files, flags of added tokens,
+ * parts, hostile texts. */
 #include "../support/temp.h"
 #include "../support/texts.h"
 #include "base/error.h"
@@ -57,7 +57,7 @@ static void test_ids(void **state) {
 }
 
 #define FOUR                                                                                       \
-    "\xe2\x96\x81\xe2\x96\x81\xe2\x96\x81\xe2\x96\x81" /* FOUR FOUR FOUR FOUR is the longest token */
+    "\xe2\x96\x81\xe2\x96\x81\xe2\x96\x81\xe2\x96\x81" /* four times this is the longest */
 
 static void test_merges(void **state) {
     (void)state;
@@ -195,7 +195,7 @@ static void test_flags(void **state) {
 
 static void test_normalized_tokens(void **state) {
     (void)state;
-    /* "q" is normalised to "ab": a token normalised to "ab" is found there, one that is not, not. */
+    /* "q" is normalised to "ab": a token that is normalised is found there. */
     tokenizer *t = open_tiny("{\"id\": 6, \"content\": \"q\", \"special\": true, \"normalized\": "
                              "true}, {\"id\": 7, \"content\": \"bc\", \"special\": true}",
         "{\"type\": \"Replace\", \"pattern\": {\"String\": \"q\"}, \"content\": \"ab\"}");
