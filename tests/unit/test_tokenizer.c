@@ -56,8 +56,7 @@ static void test_ids(void **state) {
         "bytefallback", "\"id\": 496", "\"id\": 497", "E_TOK_ID", "<\\|user\\|>' has the id 497");
 }
 
-#define FOUR                                                                                       \
-    "\xe2\x96\x81\xe2\x96\x81\xe2\x96\x81\xe2\x96\x81" /* four times this is the longest */
+#define FOUR "\xe2\x96\x81\xe2\x96\x81\xe2\x96\x81\xe2\x96\x81" /* four times this is the longest */
 
 static void test_merges(void **state) {
     (void)state;
