@@ -5,110 +5,48 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "../support/lab.h"
-#include "base/mem.h"
+#include "../support/logits.h"
 #include "files/file.h"
 
 #include <cmocka.h>
 
-enum { MAX_POSITIONS = 16, MAX_TOKENS = 256 };
-
-typedef struct logits_case {
-    char name[64];
-    int64_t n_tokens, n_positions, vocab;
-    int64_t position[MAX_POSITIONS];
-    int32_t token[2][MAX_TOKENS];
-} logits_case;
-
-static double number_at(const lab *l, uint64_t i, const char *rest) {
-    char ptr[192];
-    snprintf(ptr, sizeof ptr, "/cases/%llu/%s", (unsigned long long)i, rest);
-    return lab_number(l, ptr);
+static const char *case_name(const lab *l, uint64_t i) {
+    char ptr[64];
+    const char *name = NULL;
+    snprintf(ptr, sizeof ptr, "/cases/%llu/name", (unsigned long long)i);
+    lab_ok(json_doc_api.str(l->fixture, ptr, &name));
+    return name;
 }
 
 static void read_case(const lab *l, uint64_t i, logits_case *c) {
-    char ptr[128];
-    const char *name;
-    snprintf(ptr, sizeof ptr, "/cases/%llu/name", (unsigned long long)i);
-    lab_ok(json_doc_api.str(l->fixture, ptr, &name));
-    snprintf(c->name, sizeof c->name, "%s", name);
-    c->n_tokens = (int64_t)number_at(l, i, "T");
+    char ptr[64];
+    snprintf(ptr, sizeof ptr, "/cases/%llu/tokens", (unsigned long long)i);
+    logits_tokens(l->fixture, ptr, c);
     snprintf(ptr, sizeof ptr, "/cases/%llu/positions", (unsigned long long)i);
-    c->n_positions = (int64_t)json_doc_api.count(l->fixture, ptr);
-    assert_true(c->n_tokens <= MAX_TOKENS && c->n_positions <= MAX_POSITIONS);
-    for (int64_t p = 0; p < c->n_positions; p++) {
-        snprintf(ptr, sizeof ptr, "positions/%lld", (long long)p);
-        c->position[p] = (int64_t)number_at(l, i, ptr);
-    }
-    for (int row = 0; row < 2; row++)
-        for (int64_t t = 0; t < c->n_tokens; t++) {
-            snprintf(ptr, sizeof ptr, "tokens/%d/%lld", row, (long long)t);
-            c->token[row][t] = (int32_t)number_at(l, i, ptr);
-        }
-}
-
-/* Both rows as one batch: two examples of one sequence each. */
-static void make_rows(const lab *l, const logits_case *c) {
-    char text[16384];
-    size_t at = 0;
-    for (int row = 0; row < 2; row++) {
-        at += (size_t)snprintf(text + at, sizeof text - at, "{\"input_ids\": [");
-        for (int64_t t = 0; t < c->n_tokens; t++)
-            at += (size_t)snprintf(
-                text + at, sizeof text - at, "%s%d", t ? ", " : "", c->token[row][t]);
-        at += (size_t)snprintf(text + at, sizeof text - at, "]}\n");
-    }
-    lab_write(l, "rows.jsonl", text);
-}
-
-/* The fixture's rows and positions, picked out of `all`. */
-static double compare(const lab *l, const logits_case *c, const float *all) {
-    char path[512];
-    st_file *f = NULL;
-    const int64_t vocab = l->r->facts.vocab, n = 2 * c->n_positions * vocab;
-    float *wanted = malloc((size_t)n * sizeof *wanted), *found = malloc((size_t)n * sizeof *found);
-    lab_ok(st_open(lab_golden("logits/logits.safetensors", path), &f));
-    const st_tensor *t = st_find(f, c->name);
-    assert_non_null(t);
-    assert_int_equal(t->bytes, (uint64_t)n * sizeof(float));
-    lab_ok(st_read_f32(f, t, 0, t->dim[0], wanted));
-    st_close(f);
-    for (int row = 0; row < 2; row++)
-        for (int64_t p = 0; p < c->n_positions; p++)
-            memcpy(found + (row * c->n_positions + p) * vocab,
-                all + (row * c->n_tokens + c->position[p]) * vocab, (size_t)vocab * sizeof(float));
-    const double worst = lab_relative(found, wanted, n);
-    free(wanted);
-    free(found);
-    return worst;
+    logits_positions(l->fixture, ptr, c);
 }
 
 static void check_case(uint64_t i, const char *config_name) {
     char path[512], config[256];
-    logits_case c = {.n_tokens = 0};
-    batch *b = NULL;
+    logits_case c;
     lab *l = lab_open("logits/logits.json");
-    read_case(l, i, &c);
-    snprintf(config, sizeof config, "logits/%s/%s", c.name, config_name);
+    const char *name = case_name(l, i);
+    snprintf(config, sizeof config, "logits/%s/%s", name, config_name);
     if (!file_exists(lab_golden(config, path))) {
         lab_close(l);
         return;
     }
+    read_case(l, i, &c);
     lab_model(l, path);
-    make_rows(l, &c);
+    logits_rows(l, &c);
     lab_run(l, "[adapter]\nuse = none\n[data]\ntrain = rows.jsonl\n[trainer]\n"
                "per_device_train_batch_size = 2\n");
-    const qfw_example *rows[2] = {dataset_at(l->r->train, 0), dataset_at(l->r->train, 1)};
-    lab_ok(batch_create(2, 1, batch_bucket(2 * c.n_tokens), &b));
-    lab_ok(batch_fill(b, l->r, rows, 2, 0));
-    float *logits = lab_logits(l, b);
-    const double worst = compare(l, &c, logits);
-    print_message("%-28s %-18s %.2e\n", c.name, config_name, worst);
+    float *logits = logits_run(l, &c);
+    const double worst = logits_against(l, &c, logits, "logits/logits.safetensors", name);
+    print_message("%-28s %-18s %.2e\n", name, config_name, worst);
     assert_true(worst <= 1e-5);
     free(logits);
-    batch_destroy(b);
     lab_close(l);
 }
 
