@@ -95,7 +95,7 @@ static void write_apart(const lab *l, const char *folder) {
     mem_free(path);
     path = mem_printf("%s/adapter_model.safetensors", folder);
     lab_ok(st_writer_create(path, &w));
-    for (int pass = 0; pass < 2; pass++)
+    for (int turn = 0; turn < 2; turn++)
         for (uint32_t i = 0; i < 2 * r->n_loras; i++) {
             const store_entry *e = i % 2 ? r->loras[i / 2].b : r->loras[i / 2].a;
             const int64_t n = qfw_tensor_count(&e->t);
@@ -103,7 +103,7 @@ static void write_apart(const lab *l, const char *folder) {
             float *values = malloc((size_t)n * sizeof *values);
             assert_non_null(values);
             lab_ok(store_read(r->store, e, values));
-            lab_ok(pass ? st_writer_data(w, values, (uint64_t)n * sizeof *values)
+            lab_ok(turn ? st_writer_data(w, values, (uint64_t)n * sizeof *values)
                         : st_writer_add(w, name, QFW_F32, 2, e->t.dim));
             free(values);
             mem_free(name);
