@@ -1,6 +1,6 @@
-/* bad.c -- one plugin with a fault in it, chosen by macros (CMakeLists.txt): what it runs when it is
- * loaded (CTOR), when the process ends (DTOR) or in plugin_open (OPEN), and any field of its note,
- * descriptor, component and table. Without macros it is a plugin that loads; its functions do
+/* bad.c -- one plugin with a fault in it, chosen by macros (CMakeLists.txt): what it runs when it
+ * is loaded (CTOR), when the process ends (DTOR) or in plugin_open (OPEN), and any field of its
+ * note, descriptor, component and table. Without macros it is a plugin that loads; its functions do
  * nothing and are never called.
  */
 #define _DEFAULT_SOURCE
