@@ -80,6 +80,9 @@ static qfw_status build_pass(run *r, uint32_t kind, int64_t n_rows, pass *p) {
     QFW_TRY(r->model->forward(r->model_inst, &p->g->pub, &shape, &lm));
     p->past_model = (qfw_val)p->g->n_values + 1;
     QFW_TRY(r->trainer->loss(r->trainer_inst, &p->g->pub, &shape, &lm, 0, &p->loss));
+    if (p->g->n_metrics > MAX_METRICS)
+        return err_fail("E_PLUG_METRICS", QFW_E_INTERNAL, "trainer %s: %zu metrics, at most %d",
+            r->trainer_component->name, p->g->n_metrics, MAX_METRICS);
     if (kind == PASS_TRAIN) QFW_TRY(emit_gradients(r, p));
     return plan_create(p->g, &r->dev, fallback_of(r), &p->loss, 1, &p->p);
 }
@@ -296,8 +299,7 @@ qfw_status graphs_run(run *r, uint32_t kind, batch *b, double inv_weight, pass_r
     QFW_TRY(write_inputs(r, p, b, (float)inv_weight));
     QFW_TRY(exec_run(p->e));
     QFW_TRY(read_scalar(p, p->loss, &out->loss));
-    const size_t cap = sizeof out->value / sizeof out->value[0];
-    out->n_metrics = (uint32_t)(p->g->n_metrics < cap ? p->g->n_metrics : cap);
+    out->n_metrics = (uint32_t)p->g->n_metrics;
     for (uint32_t i = 0; i < out->n_metrics; i++) {
         const graph_metric *m = &p->g->metrics[i];
         out->weight[i] = 1;

@@ -7,7 +7,7 @@
 
 #include "train/batch.h"
 
-enum { PASS_TRAIN = 0, PASS_EVAL = 1, PASS_KINDS = 2 };
+enum { PASS_TRAIN = 0, PASS_EVAL = 1, PASS_KINDS = 2, MAX_METRICS = 16 };
 
 /* One pass: its graph with plan and, once it runs, executor. */
 typedef struct pass {
@@ -45,7 +45,8 @@ void graphs_destroy(graphs *gs);
 
 typedef struct pass_result {
     double loss;
-    double value[16], weight[16]; /* of the metrics, in order of declaration; names: pass_metric */
+    double value[MAX_METRICS],
+        weight[MAX_METRICS]; /* of the metrics, in order of declaration; names: pass_metric */
     uint32_t n_metrics;
 } pass_result;
 /* Run one micro-batch; inv_weight is 1 / the weight of the window. A training pass adds to the

@@ -4,8 +4,6 @@
 
 #include "train/graphs.h"
 
-enum { MAX_METRICS = 16 };
-
 /* Everything about a run's place that a resume must know. Saved as trainer_state.json. */
 struct progress {
     uint64_t step;                /* updates done */

@@ -327,12 +327,24 @@ static void refuse_unsupported(const run *r) {
     }
 }
 
+/* The built-in optimizer's keys mean nothing to another one. */
+static void check_optimizer_keys(const run *r) {
+    static const char *const keys[] = {"weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon"};
+    const qfw_cfg *c = run_cfg(r, SECTION_OPTIMIZER);
+    for (size_t i = 0; r->optimizer_component != &adamw_component && i < COUNT(keys); i++)
+        if (cfg_is_set(c, keys[i]))
+            (void)cfg_problem(r->ini, c, keys[i],
+                "a key of adamw, but [optimizer] use = %s; its own keys stand in [optimizer.%s]",
+                r->optimizer_component->name, r->optimizer_component->name);
+}
+
 /* Keys that contradict each other. */
 static void check_together(const run *r) {
     const qfw_cfg *trainer = run_cfg(r, SECTION_TRAINER), *data = run_cfg(r, SECTION_DATA);
     const qfw_cfg *adapter = run_cfg(r, SECTION_ADAPTER), *model = run_cfg(r, SECTION_MODEL);
     if (!strcmp(cfg_text(trainer, "eval_strategy"), "steps") && !*cfg_text(data, "eval"))
         (void)cfg_problem(r->ini, trainer, "eval_strategy", "steps, but [data] eval names no file");
+    check_optimizer_keys(r);
     if (cfg_int(trainer, "max_steps") == 0)
         (void)cfg_problem(r->ini, trainer, "max_steps", "0, wanted -1 (by epochs) or at least 1");
     if (strcmp(cfg_text(adapter, "use"), "none")) return;
