@@ -183,7 +183,7 @@ static const qfw_component component = {
     .summary = "for tests: \033[31mred\033[0m",
     .iface = IFACE,
 };
-static const qfw_component *const components[] = {&component};
+__attribute__((used)) static const qfw_component *const components[] = {&component};
 
 #ifndef NO_NOTE
 __attribute__((section(".note.qfw"), used, aligned(4))) static const qfw_note note = {
