@@ -150,7 +150,10 @@ static void test_contents(void **state) {
     assert_int_equal(store_read(s, e, out), QFW_OK);
     for (int i = 0; i < 64 * 64; i++)
         assert_true(out[i] == (i / 64 == 3 || i / 64 == 4 ? rows[i - 192] : in[i]));
+    assert_int_equal(store_read_rows(s, e, 2, 3, out), QFW_OK);
+    for (int i = 0; i < 3 * 64; i++) assert_true(out[i] == (i < 64 ? in[128 + i] : rows[i - 64]));
     assert_int_equal(store_write_rows(s, e, 63, 2, rows), QFW_E_SHAPE);
+    assert_int_equal(store_read_rows(s, e, 63, 2, out), QFW_E_SHAPE);
     err_clear();
     assert_int_equal(store_zero(s, e), QFW_OK);
     assert_int_equal(store_read(s, e, out), QFW_OK);

@@ -8,9 +8,9 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "export/entry.h"
 #include "files/file.h"
 #include "files/json.h"
-#include "files/safetensors.h"
 
 static const char single_name[] = "model.safetensors";
 static const char index_name[] = "model.safetensors.index.json";
@@ -71,19 +71,12 @@ static qfw_status declare_weight(st_writer *w, const full_weight *weight) {
     return QFW_OK;
 }
 
-static qfw_status write_weight(st_writer *w, store *s, const full_weight *weight) {
+static qfw_status write_weight(st_writer *w, const store *s, const full_weight *weight) {
     const qfw_param_desc *d = weight->desc;
-    float *data = mem_alloc((size_t)weight_bytes(weight), 1);
-    const uint64_t row = weight_bytes(weight) / sizeof *data / (uint64_t)d->dim[0];
-    qfw_status status = data ? store_read(s, weight->entry, data) : QFW_E_NOMEM;
-    for (uint32_t i = 0; status == QFW_OK && i < d->n_sources; i++) {
-        const qfw_source *from = &d->sources[i];
-        if (from->layout == 0)
-            status = st_writer_data(
-                w, data + (uint64_t)from->row0 * row, (uint64_t)from->rows * row * sizeof *data);
-    }
-    mem_free(data);
-    return status;
+    for (uint32_t i = 0; i < d->n_sources; i++)
+        if (d->sources[i].layout == 0)
+            QFW_TRY(entry_write_rows(w, s, weight->entry, d->sources[i].row0, d->sources[i].rows));
+    return QFW_OK;
 }
 
 static qfw_status write_shard(const model *m, uint32_t shard) {

@@ -321,6 +321,12 @@ static int narrow(const store_entry *e, store_part *p, int64_t values, uint64_t 
     return 1;
 }
 
+static qfw_status check_rows(const store_entry *e, int64_t row0, int64_t rows, const char *call) {
+    if (row0 >= 0 && rows >= 0 && row0 <= e->t.dim[0] - rows) return QFW_OK;
+    return err_fail("E_INTERNAL", QFW_E_SHAPE, "%s: %s: rows %lld + %lld of %lld", call, e->name,
+        (long long)row0, (long long)rows, (long long)e->t.dim[0]);
+}
+
 qfw_status store_write_rows(
     store *s, store_entry *e, int64_t row0, int64_t rows, const void *data) {
     store_part part[MAX_PARTS];
@@ -328,9 +334,7 @@ qfw_status store_write_rows(
     const int64_t width = e->t.rank && e->t.dim[0] ? qfw_tensor_count(&e->t) / e->t.dim[0] : 1;
     const char *bytes = data;
     QFW_TRY(check_ready(s, e, e->t.quant != NULL, "store_write_rows"));
-    if (row0 < 0 || rows < 0 || row0 > e->t.dim[0] - rows)
-        return err_fail("E_INTERNAL", QFW_E_SHAPE, "store_write_rows: %s: rows %lld + %lld of %lld",
-            e->name, (long long)row0, (long long)rows, (long long)e->t.dim[0]);
+    QFW_TRY(check_rows(e, row0, rows, "store_write_rows"));
     const uint32_t n = parts_of(&window, part) > 1 ? 2 : 1;
     const int64_t values[2] = {n == 1 ? 1 : 2, n == 1 ? 1 : (int64_t)e->quant.block};
     const uint64_t each[2] = {
@@ -356,6 +360,20 @@ qfw_status store_read(const store *s, const store_entry *e, void *data) {
             QFW_TRY(s->dev->be->mem_read(
                 s->dev->inst, NULL, *part[k].mem, *part[k].offset, bytes, part[k].bytes));
     return QFW_OK;
+}
+
+qfw_status store_read_rows(
+    const store *s, const store_entry *e, int64_t row0, int64_t rows, void *data) {
+    store_part part[MAX_PARTS];
+    store_entry window = *e;
+    const int64_t width = e->t.rank && e->t.dim[0] ? qfw_tensor_count(&e->t) / e->t.dim[0] : 1;
+    QFW_TRY(check_ready(s, e, 0, "store_read_rows"));
+    QFW_TRY(check_rows(e, row0, rows, "store_read_rows"));
+    (void)parts_of(&window, part);
+    (void)narrow(e, &part[0], 1, qfw_dtype_bytes(e->t.dtype), row0 * width, rows * width);
+    if (!part[0].bytes) return QFW_OK;
+    return s->dev->be->mem_read(
+        s->dev->inst, NULL, *part[0].mem, *part[0].offset, data, part[0].bytes);
 }
 
 qfw_status store_zero(store *s, store_entry *e) {

@@ -53,6 +53,9 @@ qfw_status store_write_packed(store *s, store_entry *e, const uint8_t *codes, co
  * blocks: their codes, then their absmax (nested scales stay as they are). */
 qfw_status store_write_rows(store *s, store_entry *e, int64_t row0, int64_t rows, const void *data);
 qfw_status store_read(const store *s, const store_entry *e, void *data);
+/* Rows row0 .. row0+rows-1 of a plain entry. */
+qfw_status store_read_rows(
+    const store *s, const store_entry *e, int64_t row0, int64_t rows, void *data);
 qfw_status store_zero(store *s, store_entry *e);
 
 /* A packed FROZEN entry that is complete and that only the backend's own ops read is the backend's

@@ -15,24 +15,15 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "export/entry.h"
 #include "files/file.h"
 #include "files/json.h"
-#include "files/safetensors.h"
 #include "train/outputs.h"
 
 static const char state_file[] = "trainer.safetensors";
 static const char place_file[] = "trainer_state.json";
 
 /* --- writing --- */
-
-static qfw_status copy_entry(st_writer *w, const run *r, const store_entry *e) {
-    void *data = mem_alloc((size_t)e->bytes, 1);
-    if (!data) return QFW_E_NOMEM;
-    qfw_status status = store_read(r->store, e, data);
-    if (status == QFW_OK) status = st_writer_data(w, data, e->bytes);
-    mem_free(data);
-    return status;
-}
 
 /* Call `visit` for every tensor that a resume needs, always in the same order. */
 static qfw_status each_entry(
@@ -51,7 +42,7 @@ static qfw_status declare_entry(void *arg, const run *r, store_entry *e) {
 }
 
 static qfw_status write_entry(void *arg, const run *r, store_entry *e) {
-    return copy_entry(arg, r, e);
+    return entry_write_rows(arg, r->store, e, 0, e->t.dim[0]);
 }
 
 static qfw_status write_state(const run *r, const char *folder) {
@@ -257,15 +248,10 @@ static qfw_status check_settings(run *r, const char *folder) {
 static qfw_status read_entry(void *arg, const run *r, store_entry *e) {
     st_file *f = arg;
     const st_tensor *t = st_find(f, e->name);
-    if (!t || t->dtype != e->t.dtype || t->bytes != e->bytes)
+    if (!t || !entry_fits(e, t))
         return err_fail("E_CKPT_TENSOR", QFW_E_DATA,
             "%s: %s of the run's shape and dtype is missing", state_file, e->name);
-    void *data = mem_alloc((size_t)e->bytes, 1);
-    if (!data) return QFW_E_NOMEM;
-    qfw_status status = st_read(f, t, 0, t->rank ? t->dim[0] : 1, data);
-    if (status == QFW_OK) status = store_write(r->store, e, data);
-    mem_free(data);
-    return status;
+    return entry_read(f, t, r->store, e);
 }
 
 static qfw_status read_state(run *r, const char *folder) {

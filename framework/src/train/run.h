@@ -113,7 +113,9 @@ qfw_status settings_read(run *r);
 /* weights.c */
 qfw_status weights_describe(run *r); /* r->weights from the model; r->facts */
 qfw_status weights_declare(run *r);  /* store entries */
-qfw_status weights_load(run *r);     /* from files, or fresh */
+/* Host memory that weights_load takes, and gives back. After weights_declare. */
+uint64_t weights_load_bytes(const run *r);
+qfw_status weights_load(run *r); /* from files, or fresh */
 
 /* adapters.c */
 qfw_status adapters_declare(run *r); /* r->loras with their entries */

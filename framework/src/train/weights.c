@@ -67,16 +67,78 @@ qfw_status weights_declare(run *r) {
     return QFW_OK;
 }
 
+/* --- what reading needs on the host: taken once, for the largest weight --- */
+
+typedef struct scratch {
+    float *values; /* of a slab */
+    uint8_t *codes, *nested_codes;
+    float *absmax, *nested;
+} scratch;
+
+typedef struct scratch_size {
+    uint64_t values, codes, blocks, nested; /* items of each */
+} scratch_size;
+enum { SLAB_VALUES = 1 << 22 };
+
+static int64_t columns(const qfw_param_desc *d) { return d->rank > 1 ? d->dim[1] : 1; }
+
+/* Rows of the weight that are read at once: a slab, of whole blocks where it is packed. */
+static int64_t slab_rows(const model_weight *w) {
+    const int64_t rows = w->desc.dim[0], cols = columns(&w->desc);
+    if (w->entry->t.quant && cols % QUANT_BLOCK) return rows;
+    const int64_t step = SLAB_VALUES / cols > 0 ? SLAB_VALUES / cols : 1;
+    return step < rows ? step : rows;
+}
+
+static void at_least(uint64_t *most, uint64_t n) {
+    if (n > *most) *most = n;
+}
+
+static scratch_size scratch_need(const run *r) {
+    scratch_size need = {0, 0, 0, 0};
+    for (uint32_t i = 0; i < r->n_weights; i++) {
+        const model_weight *w = &r->weights[i];
+        const int64_t n = qfw_tensor_count(&w->entry->t);
+        if (w->tied) continue;
+        at_least(&need.values, (uint64_t)(slab_rows(w) * columns(&w->desc)));
+        if (!w->entry->t.quant) continue;
+        at_least(&need.codes, quant4_code_bytes(n));
+        at_least(&need.blocks, (uint64_t)quant4_blocks(n, QUANT_BLOCK));
+    }
+    need.nested = (need.blocks + NESTED_BLOCK - 1) / NESTED_BLOCK;
+    return need;
+}
+
+static void scratch_free(scratch *p) {
+    mem_free(p->values);
+    mem_free(p->codes);
+    mem_free(p->nested_codes);
+    mem_free(p->absmax);
+    mem_free(p->nested);
+}
+
+static qfw_status scratch_alloc(scratch *p, scratch_size n) {
+    p->values = mem_alloc(n.values, sizeof *p->values);
+    p->codes = mem_alloc(n.codes, 1);
+    p->nested_codes = mem_alloc(n.blocks, 1);
+    p->absmax = mem_alloc(n.blocks, sizeof *p->absmax);
+    p->nested = mem_alloc(n.nested, sizeof *p->nested);
+    return p->values && p->codes && p->nested_codes && p->absmax && p->nested ? QFW_OK
+                                                                              : QFW_E_NOMEM;
+}
+
+/* --- reading --- */
+
 /* A weight on its way to the device, a slab of rows at a time: the floats of one tensor never lie
  * in memory whole. */
 typedef struct slab {
     const run *r;
     const model_weight *w;
     st_file *file; /* NULL: fresh values */
-    float *data;   /* rows x cols of the slab */
+    float *data;   /* the scratch's: rows x cols of the slab */
     int64_t row0, rows, cols;
 } slab;
-enum { SLAB_VALUES = 1 << 22, FRESH_PER_ITEM = 4096 };
+enum { FRESH_PER_ITEM = 4096 };
 
 static void draw_fresh(void *arg, uint32_t item, uint32_t worker) {
     const slab *s = arg;
@@ -194,82 +256,57 @@ static qfw_status load_plain(slab *s, int64_t step) {
     return QFW_OK;
 }
 
-/* What packing one weight needs on the host. */
-typedef struct packing {
-    uint8_t *codes, *nested_codes;
-    float *absmax, *nested;
-    int64_t blocks;
-} packing;
-
-static void packing_free(packing *p) {
-    mem_free(p->codes);
-    mem_free(p->nested_codes);
-    mem_free(p->absmax);
-    mem_free(p->nested);
-}
-
-static qfw_status packing_alloc(packing *p, int64_t n) {
-    p->blocks = quant4_blocks(n, QUANT_BLOCK);
-    p->codes = mem_alloc(quant4_code_bytes(n), 1);
-    p->nested_codes = mem_alloc((size_t)p->blocks, 1);
-    p->absmax = mem_alloc((size_t)p->blocks, sizeof *p->absmax);
-    p->nested =
-        mem_alloc((size_t)((p->blocks + NESTED_BLOCK - 1) / NESTED_BLOCK), sizeof *p->nested);
-    return p->codes && p->nested_codes && p->absmax && p->nested ? QFW_OK : QFW_E_NOMEM;
-}
-
-static qfw_status write_packed(const slab *s, packing *p) {
+static qfw_status write_packed(const slab *s, scratch *p) {
     store_entry *e = s->w->entry;
     const char *rule = cfg_text(run_cfg(s->r, SECTION_MODEL), "nested_codes");
     float offset = 0;
     if (!e->quant.nested_block)
         return store_write_packed(s->r->store, e, p->codes, p->absmax, NULL, 0);
-    QFW_TRY(quant8_nest(p->absmax, p->blocks,
+    QFW_TRY(quant8_nest(p->absmax, quant4_blocks(qfw_tensor_count(&e->t), QUANT_BLOCK),
         !strcmp(rule, "cpu_table") ? QUANT8_CPU_TABLE : QUANT8_NEAREST, p->nested_codes, p->nested,
         &offset));
     return store_write_packed(s->r->store, e, p->codes, p->nested_codes, p->nested, offset);
 }
 
 /* Slabs are whole blocks (`step` rows), so each is packed on its own. */
-static qfw_status load_packed(slab *s, int64_t step) {
+static qfw_status load_packed(slab *s, int64_t step, scratch *p) {
     const store_entry *e = s->w->entry;
-    packing p = {.codes = NULL};
-    qfw_status status = packing_alloc(&p, e->t.dim[0] * s->cols);
-    for (s->row0 = 0; status == QFW_OK && s->row0 < e->t.dim[0]; s->row0 += s->rows) {
+    for (s->row0 = 0; s->row0 < e->t.dim[0]; s->row0 += s->rows) {
         s->rows = e->t.dim[0] - s->row0 < step ? e->t.dim[0] - s->row0 : step;
         const int64_t first = s->row0 * s->cols;
-        status = fill_slab(s);
-        if (status != QFW_OK) break;
-        status = quant4_encode(e->t.dtype, s->data, s->rows * s->cols, QUANT_BLOCK,
-            p.codes + first / 2, p.absmax + first / QUANT_BLOCK);
-        if (status != QFW_OK) err_prefix("%s", s->w->desc.name);
+        QFW_TRY(fill_slab(s));
+        const qfw_status status = quant4_encode(e->t.dtype, s->data, s->rows * s->cols, QUANT_BLOCK,
+            p->codes + first / 2, p->absmax + first / QUANT_BLOCK);
+        if (status == QFW_OK) continue;
+        err_prefix("%s", s->w->desc.name);
+        return status;
     }
-    if (status == QFW_OK) status = write_packed(s, &p);
-    packing_free(&p);
-    return status;
+    return write_packed(s, p);
 }
 
-static qfw_status load_weight(const run *r, const model_weight *w, st_file *file) {
-    const qfw_param_desc *d = &w->desc;
-    slab s = {.r = r, .w = w, .file = file, .cols = d->rank > 1 ? d->dim[1] : 1};
-    int64_t step = SLAB_VALUES / s.cols > 0 ? SLAB_VALUES / s.cols : 1;
-    if (w->entry->t.quant && s.cols % QUANT_BLOCK) step = d->dim[0];
-    if (step > d->dim[0]) step = d->dim[0];
-    s.data = mem_alloc((size_t)(step * s.cols), sizeof *s.data);
-    if (!s.data) return QFW_E_NOMEM;
-    const qfw_status status = w->entry->t.quant ? load_packed(&s, step) : load_plain(&s, step);
-    mem_free(s.data);
-    return status;
+static qfw_status load_weight(const run *r, const model_weight *w, st_file *file, scratch *host) {
+    slab s = {.r = r, .w = w, .file = file, .data = host->values, .cols = columns(&w->desc)};
+    const int64_t step = slab_rows(w);
+    return w->entry->t.quant ? load_packed(&s, step, host) : load_plain(&s, step);
+}
+
+uint64_t weights_load_bytes(const run *r) {
+    const scratch_size n = scratch_need(r);
+    return n.values * sizeof(float) + n.codes + n.blocks * (1 + sizeof(float)) +
+           n.nested * sizeof(float);
 }
 
 qfw_status weights_load(run *r) {
     const int is_fresh = !strcmp(cfg_text(run_cfg(r, SECTION_MODEL), "init"), "random");
+    scratch host = {.values = NULL};
     st_file *f = NULL;
     if (!is_fresh) QFW_TRY(st_open_folder(cfg_text(run_cfg(r, SECTION_MODEL), "path"), &f));
     qfw_status status = is_fresh ? QFW_OK : check_files(r, f);
+    if (status == QFW_OK) status = scratch_alloc(&host, scratch_need(r));
     for (uint32_t i = 0; status == QFW_OK && i < r->n_weights; i++)
-        if (!r->weights[i].tied) status = load_weight(r, &r->weights[i], f);
+        if (!r->weights[i].tied) status = load_weight(r, &r->weights[i], f, &host);
     if (status == QFW_OK && f) status = st_unchanged(f);
+    scratch_free(&host);
     st_close(f);
     return status;
 }

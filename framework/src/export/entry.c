@@ -1,0 +1,55 @@
+/* entry.c -- see entry.h. */
+#include "export/entry.h"
+
+#include "base/mem.h"
+
+enum { PIECE_BYTES = 1 << 22 };
+
+typedef struct pieces {
+    char *data;
+    int64_t step; /* rows of one */
+    uint64_t row_bytes;
+} pieces;
+
+static qfw_status pieces_make(const store_entry *e, int64_t rows, pieces *p) {
+    const int64_t width = e->t.dim[0] ? qfw_tensor_count(&e->t) / e->t.dim[0] : 1;
+    p->row_bytes = (uint64_t)width * qfw_dtype_bytes(e->t.dtype);
+    p->step = p->row_bytes < PIECE_BYTES ? (int64_t)(PIECE_BYTES / (p->row_bytes + 1)) : 1;
+    if (p->step > rows) p->step = rows;
+    p->data = mem_alloc((size_t)p->step, (size_t)p->row_bytes);
+    return p->data ? QFW_OK : QFW_E_NOMEM;
+}
+
+qfw_status entry_write_rows(
+    st_writer *w, const store *s, const store_entry *e, int64_t row0, int64_t rows) {
+    pieces p;
+    QFW_TRY(pieces_make(e, rows, &p));
+    qfw_status status = QFW_OK;
+    for (int64_t row = row0, n; status == QFW_OK && row < row0 + rows; row += n) {
+        n = row0 + rows - row < p.step ? row0 + rows - row : p.step;
+        status = store_read_rows(s, e, row, n, p.data);
+        if (status == QFW_OK) status = st_writer_data(w, p.data, (uint64_t)n * p.row_bytes);
+    }
+    mem_free(p.data);
+    return status;
+}
+
+int entry_fits(const store_entry *e, const st_tensor *t) {
+    int same = !e->t.quant && t->dtype == e->t.dtype && t->rank == e->t.rank;
+    for (uint32_t i = 0; same && i < t->rank; i++) same = t->dim[i] == e->t.dim[i];
+    return same;
+}
+
+qfw_status entry_read(st_file *f, const st_tensor *t, store *s, store_entry *e) {
+    pieces p;
+    const int64_t rows = e->t.dim[0];
+    QFW_TRY(pieces_make(e, rows, &p));
+    qfw_status status = QFW_OK;
+    for (int64_t row = 0, n; status == QFW_OK && row < rows; row += n) {
+        n = rows - row < p.step ? rows - row : p.step;
+        status = st_read(f, t, row, n, p.data);
+        if (status == QFW_OK) status = store_write_rows(s, e, row, n, p.data);
+    }
+    mem_free(p.data);
+    return status;
+}
