@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -97,10 +98,13 @@ void block_signal(void) {
     sigprocmask(SIG_BLOCK, &one, NULL);
 }
 
-/* What it leaves running keeps our pipe open. */
+/* What it leaves running keeps our pipe open, and the file that QFW_MARK names locked. */
 void leave_child(void);
 void leave_child(void) {
-    if (fork() == 0) hang();
+    const char *path = getenv("QFW_MARK");
+    if (fork()) return;
+    if (path) (void)flock(open(path, O_CREAT | O_WRONLY, 0600), LOCK_EX);
+    hang();
 }
 
 qfw_status open_fails(const qfw_host *h);

@@ -12,6 +12,7 @@
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -95,10 +96,24 @@ static void constructors(void **state) {
         {"prints", "prints to stdout"},
         {"atexit", "died with signal 6 \\(Aborted\\) after it was loaded"},
         {"hang", "hangs while it is loaded \\(5 s\\)"},
-        {"child", "leaves a process running"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         refused("backend", bad(rows[i].name), "E_PLUG_PROBE", rows[i].regex);
+}
+
+/* It ends with its parent: its lock is released. */
+static void child_left_behind(void **state) {
+    (void)state;
+    const char *mark = temp_path("lock");
+    const double start = clock_seconds();
+    setenv("QFW_MARK", mark, 1);
+    refused("backend", bad("child"), "E_PLUG_PROBE", "leaves a process running \\(5 s\\)");
+    unsetenv("QFW_MARK");
+    const int fd = open(mark, O_WRONLY);
+    assert_true(fd >= 0);
+    while (flock(fd, LOCK_EX | LOCK_NB) && clock_seconds() - start < 10) usleep(10000);
+    assert_true(clock_seconds() - start < 10);
+    close(fd);
 }
 
 static int flushes_denormals(void) {
@@ -293,6 +308,9 @@ static void not_plugins(void **state) {
     refused("backend", temp_path("empty.so"), "E_PLUG_ELF", "the file is empty");
     refused("backend", temp_path("script.so"), "E_PLUG_ELF", "not an ELF file");
     refused("backend", temp_path("folder.so"), "E_PLUG_ELF", "a folder, wanted a shared object");
+    qfw_note note = {.name_size = 4};
+    assert_error(plugin_precheck(temp_path("folder.so"), &note), "E_PLUG_ELF", EXIT_PLUGIN, ".");
+    assert_int_equal(note.name_size, 0);
     refused("backend", temp_path("fifo.so"), "E_PLUG_ELF", "not a regular file");
     refused("backend", temp_path("none.so"), "E_PLUG_NOTFOUND", "No such file or directory");
     refused("backend", temp_path("loop.so"), "E_PLUG_NOTFOUND", "Too many levels");
@@ -342,7 +360,7 @@ static void forged_headers(void **state) {
         {offsetof(Elf64_Ehdr, e_shentsize), 2, 8, "E_PLUG_TRUNC", "section table"},
         {sizeof(Elf64_Ehdr) + offsetof(Elf64_Phdr, p_filesz), 8, UINT64_MAX, "E_PLUG_TRUNC",
             "a segment goes past the end"},
-        {sizeof(Elf64_Ehdr) + offsetof(Elf64_Phdr, p_offset), 8, UINT64_MAX - 4095, "E_PLUG_TRUNC",
+        {sizeof(Elf64_Ehdr) + offsetof(Elf64_Phdr, p_offset), 8, UINT64_MAX - 15, "E_PLUG_TRUNC",
             "a segment goes past the end"},
     };
     size_t n;
@@ -480,6 +498,7 @@ int main(void) {
 #define TEST(f) cmocka_unit_test_setup(f, begin)
     const struct CMUnitTest tests[] = {
         TEST(constructors),
+        TEST(child_left_behind),
         TEST(polluters),
         TEST(open_functions),
         TEST(other_abi),
