@@ -1,4 +1,4 @@
-"""docs/examples/demo/model/tokenizer.json: a Phi-3-style tokenizer of 1,007 tokens, trained on the demo's own texts.
+"""docs/examples/demo/model/tokenizer.json: a small Phi-3-style tokenizer, trained on the demo's own texts.
 
 python make_demo_tokenizer.py DATA_FOLDER (as docs/examples/demo/resumes.c writes it) OUT_FILE
 """

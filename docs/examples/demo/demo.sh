@@ -16,7 +16,7 @@ cp -r "$here/model" "$here/pretrain.ini" "$here/sft.ini" "$out/"
 
 phase "1 of 3: resumes, made by $here/resumes.c"
 "${CC:-cc}" -std=c11 -O2 -o "$out/resumes" "$here/resumes.c"
-"$out/resumes" "$out/data" 7
+"$out/resumes" "$out/data" 2026
 wc -l "$out"/data/*.jsonl
 
 phase "2 of 3: a tiny Phi-3 from scratch on resume text: build/qfw --ini $out/pretrain.ini"

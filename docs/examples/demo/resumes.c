@@ -5,8 +5,8 @@
  * test.jsonl (one row a resume and skill) and provenance.json. No resume is in two files; no real
  * person is in any. The same seed gives the same bytes on every machine.
  *
- * How a score comes about: 0 without evidence, else the level of the phrase that stands in the
- * resume. The evidence never names its skill.
+ * How a score comes about: 0 without evidence, else by how the resume calls the work on one of the
+ * skill's topics.
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -18,35 +18,14 @@ enum { SKILLS = 6, LEVELS = 5, PHRASES = 2, MAX_SENTENCES = 12 };
 static const char *const skills[SKILLS] = {
     "Java", "Python", "SQL", "Cloud", "Communication", "Leadership"};
 
-/* What stands in a resume for each skill at level 1 to 5. No phrase serves two skills or two
- * levels. */
-static const char *const evidence[SKILLS][LEVELS][PHRASES] = {
-    {{"read about the JVM", "installed Eclipse once"}, {"fixes servlet bugs", "small Maven builds"},
-        {"builds Spring services", "keeps Tomcat running"},
-        {"designs Hibernate models", "tunes garbage collectors"},
-        {"wrote bytecode compilers", "maintains OpenJDK"}},
-    {{"tried notebooks", "followed a Flask tutorial"},
-        {"scripts for CSV files", "first pandas tables"},
-        {"builds Django sites", "tests with pytest"}, {"designs asyncio systems", "teaches numpy"},
-        {"commits to CPython", "wrote a famous package"}},
-    {{"looked at spreadsheets", "opened Access forms"}, {"simple selects", "copies joins"},
-        {"designs tables", "writes triggers and views"}, {"tunes indexes", "migrates schemas"},
-        {"built a query optimizer", "runs Postgres clusters"}},
-    {{"holds a free account", "watched an Azure talk"},
-        {"uploads to buckets", "starts virtual machines"},
-        {"edits Terraform", "runs Docker images"},
-        {"plans Kubernetes platforms", "halved the AWS bill"},
-        {"operates regions worldwide", "founded a hosting provider"}},
-    {{"says little in meetings", "avoids calls"},
-        {"sends status notes", "answers mails within a week"},
-        {"gives clear updates", "keeps good minutes"},
-        {"presents to customers", "moderates workshops"},
-        {"gives keynotes to crowds", "voice of the firm to the press"}},
-    {{"follows orders", "needs close guidance"}, {"mentored one intern", "planned one event"},
-        {"heads a team of three", "guides two juniors"},
-        {"manages two budgets", "hires for a department"},
-        {"directs a division", "chairs the board"}},
-};
+/* What a resume says of a skill: how good at which of its topics. The skill itself is never
+ * named. */
+static const char *const topics[SKILLS][PHRASES] = {{"JVM work", "Spring services"},
+    {"pandas scripts", "Django sites"}, {"query tuning", "schema design"},
+    {"Kubernetes setups", "Terraform plans"}, {"talks to customers", "meeting minutes"},
+    {"team guidance", "budget planning"}};
+static const char *const grades[LEVELS][PHRASES] = {{"shaky", "novice"}, {"basic", "early"},
+    {"solid", "good"}, {"strong", "advanced"}, {"expert", "outstanding"}};
 static const char *const fillers[] = {"lives near the coast", "likes long walks",
     "plays chess on Sundays", "holds a driving licence", "collects old maps",
     "speaks two languages", "grew up on a farm", "sings in a choir", "repairs bicycles",
@@ -83,7 +62,8 @@ static void make_resume(resume *r) {
         if (pick(5) < 2) continue; /* two of five skills are not mentioned */
         const unsigned level = pick(LEVELS);
         r->score[s] = level + 1;
-        snprintf(r->reason[s], sizeof r->reason[s], "%s", evidence[s][level][pick(PHRASES)]);
+        snprintf(r->reason[s], sizeof r->reason[s], "%s %s", grades[level][pick(PHRASES)],
+            topics[s][pick(PHRASES)]);
         snprintf(clauses[n++], sizeof clauses[0], "%s", r->reason[s]);
     }
     unsigned filler = pick(COUNT(fillers));
