@@ -10,11 +10,13 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "base/process.h"
 #include "export/full.h"
 #include "export/peft.h"
 #include "files/file.h"
 #include "files/json.h"
 #include "plugin/loader.h"
+#include "train/plan_report.h"
 
 static const char checkpoint_manifest[] = "MANIFEST.json";
 
@@ -123,6 +125,8 @@ qfw_status outputs_manifest(run *r, const char *folder, const progress *p) {
     json_int(o, "seed", (int64_t)r->seed);
     json_int(o, "steps", (int64_t)p->step);
     json_int(o, "num_tokens", (int64_t)p->num_tokens);
+    json_int(o, "plan_bytes", (int64_t)plan_total(r));
+    json_int(o, "process_peak_bytes", (int64_t)process_peak());
     say_data(r, o);
     say_model(r, o);
     json_open(o, "plugins", '[');

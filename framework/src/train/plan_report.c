@@ -1,71 +1,127 @@
-/* plan_report.c -- itemises what a run takes: weights, adapter, optimizer, one step, and where ops
- * run. */
+/* plan_report.c -- itemises what a run takes: weights, adapter, optimizer, one step, this process,
+ * and where ops run.
+ *
+ * On the host's own memory the sum is the peak of the process: what it holds when the plan is made
+ * is measured, the rest is what will be taken, and loading counts where it needs more than a step.
+ */
 #include "train/plan_report.h"
 
+#include <stdarg.h>
 #include <string.h>
 
 #include "base/error.h"
+#include "base/process.h"
 #include "train/progress.h"
+
+enum { PLAN_ITEMS = 12 };
 
 typedef struct plan_item {
     const char *name;
     uint64_t bytes;
     char note[96];
 } plan_item;
-enum { PLAN_ITEMS = 10 };
 
-/* Bytes of the weights, packed ones apart. */
-static void weigh(const run *r, uint64_t *packed, uint64_t *plain) {
-    *packed = *plain = 0;
-    for (uint32_t i = 0; i < r->n_weights; i++) {
-        const store_entry *e = r->weights[i].entry;
-        if (r->weights[i].tied) continue;
-        *(e->t.quant ? packed : plain) += e->bytes;
-    }
+typedef struct plan_items {
+    plan_item item[PLAN_ITEMS];
+    uint32_t n;
+} plan_items;
+
+QFW_PRINTF(4, 5)
+static void add(plan_items *items, const char *name, uint64_t bytes, const char *fmt, ...) {
+    plan_item *i = &items->item[items->n++];
+    va_list args;
+    i->name = name;
+    i->bytes = bytes;
+    va_start(args, fmt);
+    vsnprintf(i->note, sizeof i->note, fmt, args);
+    va_end(args);
 }
 
-static uint32_t make_items(const run *r, plan_item *items) {
+/* Whether the device's memory is this process's. */
+static int is_host(const run *r) { return r->dev.info.type == QFW_DEVICE_CPU; }
+
+static void add_weights(const run *r, plan_items *items) {
+    const qfw_cfg *m = run_cfg(r, SECTION_MODEL);
+    uint64_t packed = 0, plain = 0;
+    for (uint32_t i = 0; i < r->n_weights; i++) {
+        const store_entry *e = r->weights[i].entry;
+        if (!r->weights[i].tied) *(e->t.quant ? &packed : &plain) += e->bytes;
+    }
+    if (packed)
+        add(items, "weights, 4-bit", packed, "%s%s", cfg_text(m, "bnb_4bit_quant_type"),
+            cfg_int(m, "bnb_4bit_use_double_quant") ? ", double quantisation" : "");
+    add(items, "weights, fp32", plain, "%s", r->n_loras ? "" : "trained");
+}
+
+/* What is trained, with its gradients and the optimizer's state; returns the bytes. */
+static uint64_t add_trained(const run *r, plan_items *items) {
+    uint64_t params = 0, grads = 0, states = 0, count = 0;
+    for (uint32_t i = 0; i < r->n_trainables; i++) {
+        const trainable *t = &r->trainables[i];
+        params += t->param->bytes;
+        grads += t->grad->bytes;
+        count += (uint64_t)qfw_tensor_count(&t->param->t);
+        for (uint32_t s = 0; s < t->spec.n; s++) states += t->state[s]->bytes;
+    }
+    if (r->n_loras) add(items, "adapter", params, "%llu parameters", (unsigned long long)count);
+    add(items, "gradients", grads, "of %llu parameters", (unsigned long long)count);
+    add(items, "optimizer state", states, "%s", r->optimizer_component->name);
+    return (r->n_loras ? params : 0) + grads + states;
+}
+
+static uint64_t add_step(const run *r, plan_items *items) {
     const graphs *gs = r->graphs;
     const pass *train = gs->passes[PASS_TRAIN][0];
-    uint64_t packed, plain, params = 0, states = 0, count = 0;
-    uint32_t n = 0;
-    weigh(r, &packed, &plain);
-    for (uint32_t i = 0; i < r->n_trainables; i++) {
-        params += r->trainables[i].param->bytes;
-        count += (uint64_t)qfw_tensor_count(&r->trainables[i].param->t);
-        for (uint32_t s = 0; s < r->trainables[i].spec.n; s++)
-            states += r->trainables[i].state[s]->bytes;
-    }
-    if (packed) {
-        items[n] = (plan_item){"weights, 4-bit", packed, ""};
-        snprintf(items[n++].note, sizeof items[0].note, "%s%s",
-            cfg_text(run_cfg(r, SECTION_MODEL), "bnb_4bit_quant_type"),
-            cfg_int(run_cfg(r, SECTION_MODEL), "bnb_4bit_use_double_quant") ? ", double quant"
-                                                                            : "");
-    }
-    items[n++] = (plan_item){"weights, f32", plain, ""};
-    if (r->n_loras) {
-        items[n] = (plan_item){"adapter", params, ""};
-        snprintf(
-            items[n++].note, sizeof items[0].note, "%llu parameters", (unsigned long long)count);
-    }
-    items[n++] = (plan_item){"gradients", params, ""};
-    items[n++] = (plan_item){"optimizer state", states, ""};
-    items[n] = (plan_item){"activations", gs->step_bytes - train->p->workspace_bytes, ""};
-    snprintf(items[n++].note, sizeof items[0].note, "%lld tokens a pass, at most",
+    const uint64_t workspace = train->p->workspace_bytes;
+    add(items, "activations", gs->step_bytes - workspace, "%lld tokens a pass at most",
         (long long)train->n_rows);
-    items[n++] = (plan_item){"workspace", train->p->workspace_bytes, ""};
-    items[n++] = (plan_item){"inputs", gs->input_bytes, ""};
-    if (gs->host_bytes) items[n++] = (plan_item){"host side of ops", gs->host_bytes, ""};
-    return n;
+    add(items, "workspace", workspace, "of the ops");
+    add(items, "inputs", gs->input_bytes, "%s", "");
+    return gs->step_bytes + gs->input_bytes;
+}
+
+static void add_host(const run *r, plan_items *items, uint64_t past_loading) {
+    const graphs *gs = r->graphs;
+    const uint64_t loading = weights_load_bytes(r);
+    if (gs->host_bytes) add(items, "reference ops", gs->host_bytes, "on the host");
+    add(items, "process", r->process_bytes + gs->scratch_bytes, "the program, tokenizer and data%s",
+        is_host(r) ? "" : ", on the host");
+    past_loading += gs->host_bytes + gs->scratch_bytes;
+    if (loading > past_loading)
+        add(items, "loading", loading - past_loading, "more than a step needs");
+}
+
+/* All items, the device's first: *n_device of them. */
+static void make_items(const run *r, plan_items *items, uint32_t *n_device) {
+    items->n = 0;
+    add_weights(r, items);
+    uint64_t past_loading = add_trained(r, items);
+    past_loading += add_step(r, items);
+    *n_device = items->n;
+    add_host(r, items, is_host(r) ? past_loading : 0);
 }
 
 uint64_t plan_total(const run *r) {
-    plan_item items[PLAN_ITEMS];
-    const uint32_t n = make_items(r, items);
+    plan_items items;
+    uint32_t n;
     uint64_t total = 0;
-    for (uint32_t i = 0; i < n; i++) total += items[i].bytes;
+    make_items(r, &items, &n);
+    if (is_host(r)) n = items.n;
+    for (uint32_t i = 0; i < n; i++) total += items.item[i].bytes;
     return total;
+}
+
+/* The part that neither the batch nor the length of rows changes. */
+static uint64_t fixed_bytes(const run *r) {
+    return plan_total(r) - r->graphs->step_bytes - r->graphs->input_bytes;
+}
+
+/* What the total must not exceed; 0: unknown. */
+static uint64_t limit_bytes(const run *r) {
+    const uint64_t set = (uint64_t)cfg_int(run_cfg(r, SECTION_RUN), "max_memory");
+    const uint64_t available = r->dev.info.free_bytes;
+    if (set || !available) return set;
+    return available + (is_host(r) ? r->process_bytes : 0);
 }
 
 static void print_placement(const run *r, FILE *out) {
@@ -87,41 +143,83 @@ static void print_placement(const run *r, FILE *out) {
     fprintf(out, "\n");
 }
 
+static void print_line(FILE *out, const char *name, uint64_t bytes, const char *note) {
+    char text[32];
+    fprintf(out, "  %-16s %11s%s%s\n", name, format_bytes(bytes, text), *note ? "   " : "", note);
+}
+
 void plan_print(const run *r, FILE *out) {
-    plan_item items[PLAN_ITEMS];
-    char bytes[32];
-    const uint32_t n = make_items(r, items);
-    fprintf(out, "Plan for %s (%s)\n", r->dev.name, r->dev.info.name);
-    for (uint32_t i = 0; i < n; i++)
-        fprintf(out, "  %-18s %12s   %s\n", items[i].name, format_bytes(items[i].bytes, bytes),
-            items[i].note);
-    fprintf(out, "  %-18s %12s\n", "peak", format_bytes(plan_total(r), bytes));
+    plan_items items;
+    char limit[32], note[96] = "";
+    uint32_t n_device;
+    const int is_set = cfg_int(run_cfg(r, SECTION_RUN), "max_memory") != 0;
+    make_items(r, &items, &n_device);
+    if (is_host(r)) n_device = items.n;
+    fprintf(out, "\nPlan for %s: %s\n", r->dev.name, r->dev.info.name);
+    for (uint32_t i = 0; i < n_device; i++)
+        print_line(out, items.item[i].name, items.item[i].bytes, items.item[i].note);
+    if (limit_bytes(r))
+        snprintf(note, sizeof note, "of %s %s", format_bytes(limit_bytes(r), limit),
+            is_set ? "that max_memory allows" : "available");
+    print_line(out, "peak", plan_total(r), note);
+    for (uint32_t i = n_device; i < items.n; i++)
+        print_line(out, items.item[i].name, items.item[i].bytes, items.item[i].note);
     print_placement(r, out);
-    fprintf(out, "  steps: %llu (%llu an epoch), %u rows x %u passes each\n",
+    fprintf(out, "  %llu steps, %llu an epoch; %u row%s a pass, %u pass%s a step\n",
         (unsigned long long)r->max_steps, (unsigned long long)r->steps_per_epoch, r->batch_size,
-        r->accumulation);
+        r->batch_size == 1 ? "" : "s", r->accumulation, r->accumulation == 1 ? "" : "es");
+}
+
+/* --- when it does not fit --- */
+
+typedef struct hints {
+    char text[400];
+    size_t n;
+} hints;
+
+QFW_PRINTF(2, 3)
+static void hint(hints *h, const char *fmt, ...) {
+    va_list args;
+    const size_t left = sizeof h->text - h->n;
+    int n = snprintf(h->text + h->n, left, "%s", h->n ? "; or " : "");
+    va_start(args, fmt);
+    n += vsnprintf(h->text + h->n + n, left - (size_t)n, fmt, args);
+    va_end(args);
+    h->n += (size_t)n < left ? (size_t)n : left - 1;
+}
+
+/* Only changes that can help: a smaller batch does not where the weights alone are too much. */
+static void collect_hints(const run *r, uint64_t limit, hints *h) {
+    const qfw_cfg *m = run_cfg(r, SECTION_MODEL);
+    const char *recompute = cfg_text(run_cfg(r, SECTION_TRAINER), "gradient_checkpointing");
+    char bytes[32];
+    const int fits = fixed_bytes(r) < limit;
+    if (fits && r->batch_size > 1)
+        hint(h, "per_device_train_batch_size = %u with gradient_accumulation_steps = %u",
+            r->batch_size / 2, r->accumulation * 2);
+    if (fits && (!strcmp(recompute, "none") || !strcmp(recompute, "false")))
+        hint(h, "gradient_checkpointing = full");
+    if (!r->n_loras)
+        hint(h, "[adapter] use = lora");
+    else if (!cfg_int(m, "load_in_4bit"))
+        hint(h, "load_in_4bit = true");
+    else if (!cfg_int(m, "bnb_4bit_use_double_quant"))
+        hint(h, "bnb_4bit_use_double_quant = true");
+    if (fits)
+        hint(h, "max_length below %llu", (unsigned long long)dataset_longest(r->train, 1));
+    else
+        hint(h, "more than %s of memory, or a smaller model", format_bytes(fixed_bytes(r), bytes));
 }
 
 qfw_status plan_check(const run *r) {
-    const uint64_t set = (uint64_t)cfg_int(run_cfg(r, SECTION_RUN), "max_memory");
-    const uint64_t limit = set ? set : r->dev.info.free_bytes, total = plan_total(r);
-    char need[32], have[32], hint[256] = "";
+    const uint64_t limit = limit_bytes(r), total = plan_total(r);
+    const int is_set = cfg_int(run_cfg(r, SECTION_RUN), "max_memory") != 0;
+    char need[32], have[32];
+    hints h = {.n = 0};
     if (!limit || total <= limit) return QFW_OK;
-    const qfw_cfg *t = run_cfg(r, SECTION_TRAINER), *m = run_cfg(r, SECTION_MODEL);
-    const char *checkpointing = cfg_text(t, "gradient_checkpointing");
-    if (r->batch_size > 1)
-        snprintf(hint, sizeof hint,
-            "per_device_train_batch_size = %u with gradient_accumulation_steps = %u",
-            (r->batch_size + 1) / 2, r->accumulation * 2);
-    if (!strcmp(checkpointing, "none") || !strcmp(checkpointing, "false"))
-        snprintf(hint + strlen(hint), sizeof hint - strlen(hint), "%sgradient_checkpointing = full",
-            *hint ? "; or " : "");
-    if (!cfg_int(m, "load_in_4bit") && r->n_loras)
-        snprintf(hint + strlen(hint), sizeof hint - strlen(hint), "%sload_in_4bit = true",
-            *hint ? "; or " : "");
-    return err_fail("E_PLAN_MEMORY", QFW_E_NOMEM,
-        "%s: the plan needs %s, %s is %s; hint: %s%smax_length below %lld", r->dev.name,
-        format_bytes(total, need), set ? "max_memory" : "what the device has free",
-        format_bytes(limit, have), hint, *hint ? "; or " : "",
-        (long long)cfg_int(run_cfg(r, SECTION_DATA), "max_length"));
+    collect_hints(r, limit, &h);
+    return err_fail("E_PLAN_MEMORY", QFW_E_NOMEM, "%s: the plan needs %s, %s is %s; hint: %s",
+        r->dev.name, format_bytes(total, need),
+        is_set ? "[run] max_memory" : "what the device has free", format_bytes(limit, have),
+        h.text);
 }

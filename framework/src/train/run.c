@@ -5,13 +5,13 @@
 
 #include <math.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/parallel.h"
+#include "base/process.h"
 #include "files/file.h"
 #include "files/json.h"
 #include "plugin/host.h"
@@ -139,6 +139,7 @@ static qfw_status prepare(run *r, FILE *out) {
     QFW_TRY(adapters_declare(r));
     QFW_TRY(trainables_declare(r));
     QFW_TRY(graphs_plan(r));
+    r->process_bytes = process_resident();
     plan_print(r, out);
     return plan_check(r);
 }
@@ -159,13 +160,6 @@ static qfw_status claim_output(const run *r) {
     return QFW_OK;
 }
 
-/* The most memory this process has held, in bytes. */
-static uint64_t peak_memory(void) {
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    return (uint64_t)usage.ru_maxrss * 1024;
-}
-
 static void print_summary(const run *r, const progress *p, FILE *out) {
     char spent[32], peak[32], planned[32];
     const char *folder = text_of(r, SECTION_RUN, "output_dir");
@@ -176,7 +170,7 @@ static void print_summary(const run *r, const progress *p, FILE *out) {
     fprintf(out, "  loss       first %.4f, last %.4f", p->first_loss, p->last_loss);
     if (!isnan(p->last_eval_loss)) fprintf(out, ", eval %.4f", p->last_eval_loss);
     fprintf(out, "\n  memory     peak %s of the process, plan %s\n",
-        format_bytes(peak_memory(), peak), format_bytes(plan_total(r), planned));
+        format_bytes(process_peak(), peak), format_bytes(plan_total(r), planned));
     fprintf(out, "  %-10s %s/%s\n", r->n_loras ? "adapter" : "model", folder,
         r->n_loras ? "adapter_model.safetensors" : "model.safetensors");
     fprintf(out, "  log        %s/trainer_log.jsonl\n", folder);

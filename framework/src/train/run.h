@@ -91,6 +91,7 @@ typedef struct run {
 
     uint64_t steps_per_epoch, max_steps; /* updates */
     uint32_t batch_size, eval_batch_size, accumulation;
+    uint64_t process_bytes; /* what the process held when the plan was made */
 } run;
 
 static inline const qfw_cfg *run_cfg(const run *r, uint32_t section) {
