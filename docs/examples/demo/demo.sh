@@ -27,7 +27,8 @@ build/qfw --ini "$out/sft.ini"
 
 phase "What it is worth: $out/data/test.jsonl, resumes that neither run has seen"
 rows=$(wc -l <"$out/data/test.jsonl")
-grep '"eval_loss"' "$out/sft/trainer_log.jsonl" | awk -v n="$rows" '
+common=$(grep -o '"completion": " [0-5]' "$out/data/test.jsonl" | sort | uniq -c | sort -rn | awk 'NR == 1 { print $1, $NF }')
+grep '"eval_loss"' "$out/sft/trainer_log.jsonl" | awk -v n="$rows" -v common="$common" '
 function value(key) { # of this line
     match($0, "\"" key "\": [-+.0-9e]+")
     return substr($0, RSTART + length(key) + 4, RLENGTH - length(key) - 4) + 0
@@ -46,6 +47,8 @@ function wilson(p, sign,   z, m) { # 95 % interval of a share p of n
 }
 END {
     if (NR < 2) { print "  the log holds no two evaluations"; exit 1 }
+    split(common, c, " ")
+    printf "  %-10s %12s %21.1f%%   (for comparison)\n", "always " c[2], "", 100 * c[1] / n
     disjoint = low[NR] > high[1]
     printf "\n  %d rows (one a resume and skill); the intervals %s\n", n, disjoint ? "do not touch: SFT is better than the base" : "overlap: nothing is shown"
     exit !disjoint
