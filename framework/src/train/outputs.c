@@ -10,13 +10,10 @@
 
 #include "base/error.h"
 #include "base/mem.h"
-#include "base/process.h"
 #include "export/full.h"
 #include "export/peft.h"
 #include "files/file.h"
 #include "files/json.h"
-#include "plugin/loader.h"
-#include "train/plan_report.h"
 
 static const char checkpoint_manifest[] = "MANIFEST.json";
 
@@ -65,78 +62,6 @@ qfw_status outputs_resolved(const run *r, const char *folder) {
     mem_free(path);
     mem_free(text);
     return status;
-}
-
-/* --- the run's manifest: what went in --- */
-
-static void say_file(json_out *o, const char *key, const char *path) {
-    char hex[65];
-    struct stat s;
-    if (stat(path, &s) || file_sha256(path, hex) != QFW_OK) {
-        err_clear();
-        return;
-    }
-    json_open(o, key, '{');
-    json_str(o, "path", path);
-    json_int(o, "bytes", (int64_t)s.st_size);
-    json_str(o, "sha256", hex);
-    json_close(o);
-}
-
-static void say_data(const run *r, json_out *o) {
-    static const char *const notes[] = {"source", "generator", "licence", "notes"};
-    const qfw_cfg *d = run_cfg(r, SECTION_DATA);
-    json_open(o, "data", '{');
-    say_file(o, "train", cfg_text(d, "train"));
-    if (r->eval) say_file(o, "eval", cfg_text(d, "eval"));
-    for (size_t i = 0; i < sizeof notes / sizeof notes[0]; i++)
-        json_str(o, notes[i], cfg_text(d, notes[i]));
-    json_close(o);
-}
-
-/* The files of the model folder that decide what was trained; weights by size and date alone would
- * not do. */
-static void say_model(const run *r, json_out *o) {
-    static const char *const files[] = {"config.json", "tokenizer.json", "tokenizer_config.json",
-        "model.safetensors", "model.safetensors.index.json"};
-    const char *folder = cfg_text(run_cfg(r, SECTION_MODEL), "path");
-    json_open(o, "base_model", '{');
-    json_str(o, "path", folder);
-    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
-        char *path = path_join(folder, files[i]);
-        if (path && file_exists(path)) say_file(o, files[i], path);
-        mem_free(path);
-    }
-    json_close(o);
-}
-
-static void say_plugin(json_out *o, const qfw_component *c) {
-    json_open(o, NULL, '{');
-    json_str(o, "kind", plugin_kind_name(c->kind));
-    json_str(o, "name", c->name);
-    json_close(o);
-}
-
-qfw_status outputs_manifest(run *r, const char *folder, const progress *p) {
-    json_out *o = json_out_create(2);
-    json_open(o, NULL, '{');
-    json_str(o, "qfw", r->host->version);
-    json_str(o, "device", r->dev.info.name);
-    json_int(o, "seed", (int64_t)r->seed);
-    json_int(o, "steps", (int64_t)p->step);
-    json_int(o, "num_tokens", (int64_t)p->num_tokens);
-    json_int(o, "plan_bytes", (int64_t)plan_total(r));
-    json_int(o, "process_peak_bytes", (int64_t)process_peak());
-    say_data(r, o);
-    say_model(r, o);
-    json_open(o, "plugins", '[');
-    say_plugin(o, r->backend);
-    say_plugin(o, r->model_component);
-    say_plugin(o, r->trainer_component);
-    say_plugin(o, r->optimizer_component);
-    json_close(o);
-    json_close(o);
-    return write_json(folder, "manifest.json", o);
 }
 
 /* --- a checkpoint's manifest: what is in it --- */

@@ -10,7 +10,7 @@ qfw_status outputs_weights(run *r, const char *folder);
 qfw_status outputs_resolved(const run *r, const char *folder); /* resolved.ini */
 /* manifest.json of the run: what went in (data, base, config, plugins, with hashes) and what came
  * out. */
-qfw_status outputs_manifest(run *r, const char *folder, const progress *p);
+qfw_status outputs_manifest(const run *r, const char *folder, const progress *p);
 
 /* MANIFEST.json of a checkpoint: its files with sizes and hashes, written last. */
 qfw_status manifest_write_all(const char *folder);

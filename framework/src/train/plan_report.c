@@ -56,6 +56,7 @@ static void add_weights(const run *r, plan_items *items) {
 /* What is trained, with its gradients and the optimizer's state; returns the bytes. */
 static uint64_t add_trained(const run *r, plan_items *items) {
     uint64_t params = 0, grads = 0, states = 0, count = 0;
+    char text[32];
     for (uint32_t i = 0; i < r->n_trainables; i++) {
         const trainable *t = &r->trainables[i];
         params += t->param->bytes;
@@ -63,8 +64,8 @@ static uint64_t add_trained(const run *r, plan_items *items) {
         count += (uint64_t)qfw_tensor_count(&t->param->t);
         for (uint32_t s = 0; s < t->spec.n; s++) states += t->state[s]->bytes;
     }
-    if (r->n_loras) add(items, "adapter", params, "%llu parameters", (unsigned long long)count);
-    add(items, "gradients", grads, "of %llu parameters", (unsigned long long)count);
+    if (r->n_loras) add(items, "adapter", params, "%s parameters", format_count(count, text));
+    add(items, "gradients", grads, "of %s parameters", format_count(count, text));
     add(items, "optimizer state", states, "%s", r->optimizer_component->name);
     return (r->n_loras ? params : 0) + grads + states;
 }
@@ -150,7 +151,7 @@ static void print_line(FILE *out, const char *name, uint64_t bytes, const char *
 
 void plan_print(const run *r, FILE *out) {
     plan_items items;
-    char limit[32], note[96] = "";
+    char limit[32], steps[32], epoch[32], note[96] = "";
     uint32_t n_device;
     const int is_set = cfg_int(run_cfg(r, SECTION_RUN), "max_memory") != 0;
     make_items(r, &items, &n_device);
@@ -165,8 +166,8 @@ void plan_print(const run *r, FILE *out) {
     for (uint32_t i = n_device; i < items.n; i++)
         print_line(out, items.item[i].name, items.item[i].bytes, items.item[i].note);
     print_placement(r, out);
-    fprintf(out, "  %llu steps, %llu an epoch; %u row%s a pass, %u pass%s a step\n",
-        (unsigned long long)r->max_steps, (unsigned long long)r->steps_per_epoch, r->batch_size,
+    fprintf(out, "  %s steps, %s an epoch; %u row%s a pass, %u pass%s a step\n",
+        format_count(r->max_steps, steps), format_count(r->steps_per_epoch, epoch), r->batch_size,
         r->batch_size == 1 ? "" : "s", r->accumulation, r->accumulation == 1 ? "" : "es");
 }
 

@@ -114,15 +114,14 @@ qfw_status trainer_log_step(trainer_log *l, run *r, progress *p) {
     json_float(o, "epoch", p->epoch);
     json_int(o, "step", (int64_t)p->step);
     json_close(o);
-    const uint64_t now = clock_ns(), steps = p->step - p->started_step;
-    const double seconds = (double)(now - p->started_ns) * 1e-9;
     snprintf(line, sizeof line,
         "step %llu/%llu | loss %.4f | grad_norm %.3f | lr %.3e | epoch %.2f | %.0f ms/step | "
         "%.0f tok/s",
         (unsigned long long)p->step, (unsigned long long)r->max_steps, loss, p->grad_norm, p->lr,
-        p->epoch, seconds * 1e3 / (double)(steps ? steps : 1),
-        (double)(p->num_tokens - p->started_tokens) / seconds);
+        p->epoch, (double)p->timed_ns * 1e-6 / (double)(p->timed_steps ? p->timed_steps : 1),
+        (double)p->timed_tokens * 1e9 / (double)(p->timed_ns ? p->timed_ns : 1));
     log_line(QFW_LOG_INFO, "%s", line);
+    p->timed_ns = p->timed_steps = p->timed_tokens = 0;
     p->loss_sum = 0;
     p->loss_steps = 0;
     memset(p->value, 0, sizeof p->value);
@@ -134,6 +133,7 @@ qfw_status trainer_log_eval(trainer_log *l, run *r, const progress *p, const pas
     double loss, double seconds) {
     char key[160];
     const char *name;
+    const uint64_t n = dataset_count(r->eval);
     json_out *o = json_out_create(0);
     json_open(o, NULL, '{');
     json_float(o, "eval_loss", loss);
@@ -141,13 +141,17 @@ qfw_status trainer_log_eval(trainer_log *l, run *r, const progress *p, const pas
         snprintf(key, sizeof key, "eval_%s", name);
         json_float(o, key, sum->weight[i] > 0 ? sum->value[i] / sum->weight[i] : 0);
     }
+    json_int(o, "eval_num_tokens", (int64_t)p->num_tokens); /* TRL's: of training */
     json_float(o, "eval_runtime", seconds);
-    json_float(o, "eval_samples_per_second", (double)dataset_count(r->eval) / seconds);
+    json_float(o, "eval_samples_per_second", (double)n / seconds);
+    json_float(o, "eval_steps_per_second",
+        (double)((n + r->eval_batch_size - 1) / r->eval_batch_size) / seconds);
     json_float(o, "epoch", p->epoch);
     json_int(o, "step", (int64_t)p->step);
     json_close(o);
-    log_line(QFW_LOG_INFO, "eval at step %llu | eval_loss %.4f | %.1f s",
-        (unsigned long long)p->step, loss, seconds);
+    log_line(QFW_LOG_INFO, "step %llu/%llu | eval_loss %.4f | %llu rows in %.1f s",
+        (unsigned long long)p->step, (unsigned long long)r->max_steps, loss, (unsigned long long)n,
+        seconds);
     return write_line(l, o);
 }
 
@@ -186,18 +190,32 @@ const char *format_bytes(uint64_t bytes, char buf[32]) {
     return buf;
 }
 
+const char *format_count(uint64_t n, char buf[32]) {
+    char digits[32];
+    const int len = snprintf(digits, sizeof digits, "%llu", (unsigned long long)n);
+    int at = 0;
+    for (int i = 0; i < len; i++) {
+        if (i && (len - i) % 3 == 0) buf[at++] = ',';
+        buf[at++] = digits[i];
+    }
+    buf[at] = 0;
+    return buf;
+}
+
 void progress_bar(const run *r, const progress *p) {
-    enum { WIDTH = 28 };
-    char bar[WIDTH + 1], text[256], left[32], spent[32];
+    enum { WIDTH = 24 };
+    char bar[WIDTH + 1], text[256], left[32];
     const uint64_t done = p->step - p->started_step, todo = r->max_steps - p->step;
     const double seconds = (double)(clock_ns() - p->started_ns) * 1e-9;
     const uint64_t filled = r->max_steps ? p->step * WIDTH / r->max_steps : 0;
-    if (!log_is_terminal() || !done) return;
+    if (!log_is_terminal()) return;
     for (int i = 0; i < WIDTH; i++) bar[i] = (uint64_t)i < filled ? '#' : '.';
     bar[WIDTH] = 0;
-    snprintf(text, sizeof text, "[%s] %llu/%llu  loss %.4f  %.0f tok/s  %s, %s left", bar,
-        (unsigned long long)p->step, (unsigned long long)r->max_steps, p->last_loss,
-        (double)(p->num_tokens - p->started_tokens) / seconds, format_time(seconds, spent),
-        format_time(seconds / (double)done * (double)todo, left));
-    log_status(p->step == r->max_steps ? NULL : text);
+    const int n = snprintf(text, sizeof text, "[%s] %llu/%llu", bar, (unsigned long long)p->step,
+        (unsigned long long)r->max_steps);
+    if (done)
+        snprintf(text + n, sizeof text - (size_t)n, "  loss %.4f  %.0f tok/s  %s left",
+            p->last_loss, (double)(p->num_tokens - p->started_tokens) / seconds,
+            format_time(seconds / (double)done * (double)todo, left));
+    log_status(todo ? text : NULL);
 }

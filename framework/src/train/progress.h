@@ -16,8 +16,10 @@ struct progress {
     double value[MAX_METRICS], weight[MAX_METRICS];
     /* of this process only: */
     double grad_norm, lr, epoch;
-    uint64_t started_ns, started_step, started_tokens, last_ns;
-    double last_eval_loss; /* NaN before the first */
+    uint64_t started_ns, started_step, started_tokens;
+    uint64_t spent_ns;                            /* the whole loop, when it is over */
+    uint64_t timed_ns, timed_steps, timed_tokens; /* of the steps since the last log */
+    double last_eval_loss;                        /* NaN before the first */
 };
 
 uint64_t clock_ns(void); /* monotonic */
@@ -40,5 +42,7 @@ void progress_bar(const run *r, const progress *p);
 const char *format_time(double seconds, char buf[32]);
 /* "1.53 GiB" into buf. */
 const char *format_bytes(uint64_t bytes, char buf[32]);
+/* "1,234,567" into buf. */
+const char *format_count(uint64_t n, char buf[32]);
 
 #endif

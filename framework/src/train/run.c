@@ -141,6 +141,7 @@ static qfw_status prepare(run *r, FILE *out) {
     QFW_TRY(graphs_plan(r));
     r->process_bytes = process_resident();
     plan_print(r, out);
+    fflush(out); /* before the lines of the log, where both go to one file */
     return plan_check(r);
 }
 
@@ -160,21 +161,39 @@ static qfw_status claim_output(const run *r) {
     return QFW_OK;
 }
 
+static void print_file(FILE *out, const char *name, const char *what) {
+    fprintf(out, "    %-28s %s\n", name, what);
+}
+
+static void print_outputs(const run *r, const progress *p, FILE *out) {
+    char name[64];
+    const int saves = strcmp(cfg_text(run_cfg(r, SECTION_TRAINER), "save_strategy"), "no") != 0;
+    fprintf(out, "  written to %s\n", text_of(r, SECTION_RUN, "output_dir"));
+    if (r->n_loras)
+        print_file(out, "adapter_model.safetensors", "the adapter, as PEFT loads it");
+    else
+        print_file(out, "model*.safetensors", "the model, as transformers loads it");
+    print_file(out, "trainer_log.jsonl", "the numbers of the run");
+    print_file(out, "resolved.ini", "all its settings");
+    print_file(out, "manifest.json", "what went in and came out, by hash");
+    if (r->flags.profile)
+        print_file(out, "profile.json", "a trace for ui.perfetto.dev or chrome://tracing");
+    snprintf(name, sizeof name, "checkpoint-%llu", (unsigned long long)p->step);
+    if (saves) print_file(out, name, "the last checkpoint");
+}
+
 static void print_summary(const run *r, const progress *p, FILE *out) {
-    char spent[32], peak[32], planned[32];
-    const char *folder = text_of(r, SECTION_RUN, "output_dir");
-    const double seconds = (double)(clock_ns() - p->started_ns) * 1e-9;
-    fprintf(out, "\nDone: %llu steps in %s, %.0f tokens/s\n",
-        (unsigned long long)(p->step - p->started_step), format_time(seconds, spent),
-        (double)(p->num_tokens - p->started_tokens) / (seconds > 0 ? seconds : 1));
-    fprintf(out, "  loss       first %.4f, last %.4f", p->first_loss, p->last_loss);
-    if (!isnan(p->last_eval_loss)) fprintf(out, ", eval %.4f", p->last_eval_loss);
-    fprintf(out, "\n  memory     peak %s of the process, plan %s\n",
-        format_bytes(process_peak(), peak), format_bytes(plan_total(r), planned));
-    fprintf(out, "  %-10s %s/%s\n", r->n_loras ? "adapter" : "model", folder,
-        r->n_loras ? "adapter_model.safetensors" : "model.safetensors");
-    fprintf(out, "  log        %s/trainer_log.jsonl\n", folder);
-    fprintf(out, "  settings   %s/resolved.ini, manifest.json\n", folder);
+    char spent[32], peak[32], planned[32], steps[32], tokens[32], rate[32];
+    const double seconds = (double)(p->spent_ns ? p->spent_ns : 1) * 1e-9;
+    const uint64_t n = p->num_tokens - p->started_tokens;
+    fprintf(out, "\nDone: %s steps, %s tokens in %s: %s tokens/s\n",
+        format_count(p->step - p->started_step, steps), format_count(n, tokens),
+        format_time(seconds, spent), format_count((uint64_t)((double)n / seconds), rate));
+    fprintf(out, "  loss       %.4f first, %.4f last", p->first_loss, p->last_loss);
+    if (!isnan(p->last_eval_loss)) fprintf(out, ", %.4f on the eval rows", p->last_eval_loss);
+    fprintf(out, "\n  memory     %s at the peak, %s planned\n", format_bytes(process_peak(), peak),
+        format_bytes(plan_total(r), planned));
+    print_outputs(r, p, out);
 }
 
 qfw_status run_load(run *r) {
@@ -194,7 +213,7 @@ static qfw_status train(run *r, FILE *out) {
     QFW_TRY(train_loop(r, &p));
     QFW_TRY(outputs_weights(r, folder));
     QFW_TRY(outputs_manifest(r, folder, &p));
-    if (r->flags.profile) QFW_TRY(profile_write(r, out));
+    if (r->flags.profile) QFW_TRY(profile_write(r, &p, out));
     print_summary(r, &p, out);
     return QFW_OK;
 }

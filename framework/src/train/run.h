@@ -10,8 +10,8 @@
 
 #include "base/option.h"
 #include "graph/exec.h"
+#include "plugin/loader.h"
 #include "qfw/optimizer.h"
-#include "qfw/plugin.h"
 #include "text/dataset.h"
 
 /* How the command line asks for a run. */
@@ -20,7 +20,6 @@ typedef struct run_flags {
     const char *const *set; /* "section.key=value" */
     uint32_t n_set;
     int plan_only, dry_run, resume, profile;
-    const char *profile_path; /* of the Chrome trace; NULL: in output_dir */
 } run_flags;
 
 enum {
@@ -69,6 +68,8 @@ typedef struct run {
 
     device dev;
     const qfw_component *backend, *model_component, *trainer_component, *optimizer_component;
+    /* The files they are from; NULL: built in. */
+    const plugin *backend_file, *model_file, *trainer_file, *optimizer_file;
     const qfw_model *model;
     const qfw_trainer *trainer;
     const qfw_optimizer *optimizer;

@@ -203,12 +203,11 @@ static qfw_status make_absolute(run *r, ini_entry *e, const char *between, int a
     return QFW_OK;
 }
 
-static qfw_status open_component(
-    run *r, uint32_t kind, uint32_t section, uint32_t own, const qfw_component **out) {
-    const plugin *p = NULL;
+static qfw_status open_component(run *r, uint32_t kind, uint32_t section, uint32_t own,
+    const plugin **file, const qfw_component **out) {
     ini_entry *e = ini_find(r->ini, core_schema[section].section, "use");
     if (e) QFW_TRY(make_absolute(r, e, "", 0));
-    qfw_status status = plugin_open(plugin_kind_name(kind), use_of(r, section), &p, out);
+    qfw_status status = plugin_open(plugin_kind_name(kind), use_of(r, section), file, out);
     if (status != QFW_OK) {
         char place[512];
         if (e) err_prefix("%s", ini_place(r->ini, e, 1, place, sizeof place));
@@ -220,6 +219,7 @@ static qfw_status open_component(
 
 /* One candidate of `use = auto`. */
 typedef struct candidate {
+    const plugin *file;
     const qfw_component *component;
     qfw_device_info info;
 } candidate;
@@ -232,15 +232,22 @@ static int is_better(const candidate *a, const candidate *b) {
     return a->info.priority > b->info.priority;
 }
 
+/* What auto came to, so that resolved.ini says it. */
+static qfw_status name_backend(run *r) {
+    char text[160];
+    snprintf(text, sizeof text, "backend.use=%s", r->backend->name);
+    return ini_set(r->ini, text);
+}
+
 /* The best device that any backend on the search list offers; says why each other one lost. */
-static qfw_status pick_backend(run *r, const qfw_component **out) {
-    candidate best = {NULL, {0}};
+static qfw_status pick_backend(run *r) {
+    candidate best = {NULL, NULL, {0}};
     plugin_facts facts;
     for (uint32_t i = 0; plugin_list(i, &facts) == QFW_OK; i++) {
-        const plugin *p;
-        candidate c = {NULL, {.size = sizeof c.info}};
+        candidate c = {NULL, NULL, {.size = sizeof c.info}};
         if (strcmp(facts.kind, "backend")) continue;
-        if (facts.problem[0] || plugin_open("backend", facts.path, &p, &c.component) != QFW_OK) {
+        if (facts.problem[0] ||
+            plugin_open("backend", facts.path, &c.file, &c.component) != QFW_OK) {
             log_line(QFW_LOG_INFO, "backend %s: not used: %s", facts.name,
                 facts.problem[0] ? facts.problem : err_text(0));
             continue;
@@ -261,24 +268,26 @@ static qfw_status pick_backend(run *r, const qfw_component **out) {
     if (!best.component)
         return err_fail("E_PLUG_NOTFOUND", QFW_E_UNSUPPORTED,
             "backend: none can be used here; hint: `qfw plugin list` says why");
-    *out = best.component;
+    r->backend = best.component;
+    r->backend_file = best.file;
     add_own_section(r, SECTION_BACKEND_OWN, best.component);
-    return QFW_OK;
+    return name_backend(r);
 }
 
 static qfw_status open_plugins(run *r) {
-    QFW_TRY(
-        open_component(r, QFW_KIND_MODEL, SECTION_MODEL, SECTION_MODEL_OWN, &r->model_component));
     QFW_TRY(open_component(
-        r, QFW_KIND_TRAINER, SECTION_TRAINER, SECTION_TRAINER_OWN, &r->trainer_component));
+        r, QFW_KIND_MODEL, SECTION_MODEL, SECTION_MODEL_OWN, &r->model_file, &r->model_component));
+    QFW_TRY(open_component(r, QFW_KIND_TRAINER, SECTION_TRAINER, SECTION_TRAINER_OWN,
+        &r->trainer_file, &r->trainer_component));
     if (!strcmp(use_of(r, SECTION_OPTIMIZER), adamw_component.name)) {
         r->optimizer_component = &adamw_component; /* its keys stand in [optimizer] itself */
     } else {
         QFW_TRY(open_component(r, QFW_KIND_OPTIMIZER, SECTION_OPTIMIZER, SECTION_OPTIMIZER_OWN,
-            &r->optimizer_component));
+            &r->optimizer_file, &r->optimizer_component));
     }
-    if (!strcmp(use_of(r, SECTION_BACKEND), "auto")) return pick_backend(r, &r->backend);
-    return open_component(r, QFW_KIND_BACKEND, SECTION_BACKEND, SECTION_BACKEND_OWN, &r->backend);
+    if (!strcmp(use_of(r, SECTION_BACKEND), "auto")) return pick_backend(r);
+    return open_component(
+        r, QFW_KIND_BACKEND, SECTION_BACKEND, SECTION_BACKEND_OWN, &r->backend_file, &r->backend);
 }
 
 /* Each word of [plugins] `key`, a list of files or folders, goes to `take`. */

@@ -150,6 +150,7 @@ static qfw_status one_step(loop *l) {
     uint64_t epoch, first, n;
     double loss;
     const uint64_t micros = (n_train(r) + r->batch_size - 1) / r->batch_size;
+    const uint64_t started = clock_ns(), tokens = l->p.num_tokens;
     window_of(r, l->p.step, &epoch, &first, &n);
     order_rows(l, epoch);
     QFW_TRY(run_window(l, first, n, &loss));
@@ -162,6 +163,9 @@ static qfw_status one_step(loop *l) {
     p->total_loss += loss;
     if (p->step == 1) p->first_loss = loss;
     p->last_loss = loss;
+    p->timed_ns += clock_ns() - started;
+    p->timed_tokens += p->num_tokens - tokens;
+    p->timed_steps++;
     return QFW_OK;
 }
 
@@ -263,13 +267,15 @@ qfw_status train_loop(run *r, progress *out) {
     if (status == QFW_OK && !l.p.step && r->eval &&
         cfg_int(run_cfg(r, SECTION_TRAINER), "eval_on_start"))
         status = evaluate(&l);
+    if (status == QFW_OK) progress_bar(r, &l.p);
     while (status == QFW_OK && l.p.step < r->max_steps) {
         status = one_step(&l);
         if (status == QFW_OK) status = after_step(&l);
     }
     log_status(NULL);
+    l.p.spent_ns = clock_ns() - l.p.started_ns;
     if (status == QFW_OK) {
-        const double seconds = (double)(clock_ns() - l.p.started_ns) * 1e-9;
+        const double seconds = (double)l.p.spent_ns * 1e-9;
         const uint64_t rows =
             (l.p.step - l.p.started_step) * r->accumulation * (uint64_t)r->batch_size;
         status = trainer_log_end(l.log, &l.p, seconds > 0 ? seconds : 1e-9, rows);

@@ -296,6 +296,14 @@ uint64_t weights_load_bytes(const run *r) {
            n.nested * sizeof(float);
 }
 
+static void say_loading(const run *r, uint32_t i) {
+    char text[96];
+    snprintf(text, sizeof text, "%s weights: %u of %u",
+        strcmp(cfg_text(run_cfg(r, SECTION_MODEL), "init"), "random") ? "reading" : "drawing", i,
+        r->n_weights);
+    log_status(text);
+}
+
 qfw_status weights_load(run *r) {
     const int is_fresh = !strcmp(cfg_text(run_cfg(r, SECTION_MODEL), "init"), "random");
     scratch host = {.values = NULL};
@@ -303,8 +311,11 @@ qfw_status weights_load(run *r) {
     if (!is_fresh) QFW_TRY(st_open_folder(cfg_text(run_cfg(r, SECTION_MODEL), "path"), &f));
     qfw_status status = is_fresh ? QFW_OK : check_files(r, f);
     if (status == QFW_OK) status = scratch_alloc(&host, scratch_need(r));
-    for (uint32_t i = 0; status == QFW_OK && i < r->n_weights; i++)
+    for (uint32_t i = 0; status == QFW_OK && i < r->n_weights; i++) {
+        say_loading(r, i);
         if (!r->weights[i].tied) status = load_weight(r, &r->weights[i], f, &host);
+    }
+    log_status(NULL);
     if (status == QFW_OK && f) status = st_unchanged(f);
     scratch_free(&host);
     st_close(f);
