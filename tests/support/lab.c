@@ -134,6 +134,24 @@ void lab_run(lab *l, const char *settings) {
     mem_free(path);
 }
 
+qfw_status lab_main(const lab *l, const run_flags *with, FILE *out) {
+    char *path = mem_printf("%s/run.ini", l->folder);
+    FILE *nowhere = out ? NULL : fopen("/dev/null", "w");
+    run_flags flags = *with;
+    flags.ini_path = path;
+    const qfw_status status = run_main(&flags, out ? out : nowhere);
+    if (nowhere) fclose(nowhere);
+    mem_free(path);
+    return status;
+}
+
+char *lab_contents(const lab *l, const char *name, size_t *n) {
+    char *path = mem_printf("%s/%s", l->folder, name), *text = NULL;
+    lab_ok(file_read(path, 64 << 20, &text, n));
+    mem_free(path);
+    return text;
+}
+
 static void set_adapter(lab *l, store_entry *e, int zero) {
     char name[320];
     const int64_t n = qfw_tensor_count(&e->t);

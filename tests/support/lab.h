@@ -28,7 +28,12 @@ void lab_model(const lab *l, const char *config);
 /* Write run.ini: the lines given, after [run] output_dir and [model] path; open the run (its prints
  * go nowhere), write the model's weights by formula, and load it. Fails the test on any error. */
 void lab_run(lab *l, const char *settings);
-/* The same, but with adapters set by formula under PEFT's names: A, and B or zeros. */
+/* The whole of a run of run.ini, as the command line asks for it: what `with` says besides
+ * ini_path; what it prints goes to `out` (NULL: nowhere). Weights must be there (lab_run). */
+qfw_status lab_main(const lab *l, const run_flags *with, FILE *out);
+/* The bytes of a file of the folder, ended by a 0 that n does not count; mem_free. */
+char *lab_contents(const lab *l, const char *name, size_t *n);
+/* Set the adapters of the open run by formula under PEFT's names: A, and B or zeros. */
 void lab_adapters(lab *l, int zero_b);
 /* Logits [N,V], or log-probabilities [N] of the labels, of a batch; free(). */
 float *lab_logits(lab *l, batch *b);

@@ -35,21 +35,8 @@ static lab *open_lab(void) {
 }
 
 static qfw_status run_again(const lab *l, const char *const *set, uint32_t n_set, int resume) {
-    char *path = mem_printf("%s/run.ini", l->folder);
-    FILE *nowhere = fopen("/dev/null", "w");
-    const run_flags flags = {.ini_path = path, .set = set, .n_set = n_set, .resume = resume};
-    const qfw_status status = run_main(&flags, nowhere);
-    fclose(nowhere);
-    mem_free(path);
-    return status;
-}
-
-/* The bytes of a file below the lab's folder; mem_free. */
-static char *contents(const lab *l, const char *name, size_t *n) {
-    char *path = mem_printf("%s/%s", l->folder, name), *text = NULL;
-    lab_ok(file_read(path, 64 << 20, &text, n));
-    mem_free(path);
-    return text;
+    const run_flags flags = {.set = set, .n_set = n_set, .resume = resume};
+    return lab_main(l, &flags, NULL);
 }
 
 static void drop(const lab *l, const char *name) {
@@ -60,7 +47,7 @@ static void drop(const lab *l, const char *name) {
 
 static void expect_same(const lab *l, const char *name, const char *before, size_t n_before) {
     size_t n;
-    char *now = contents(l, name, &n);
+    char *now = lab_contents(l, name, &n);
     assert_int_equal(n, n_before);
     assert_memory_equal(now, before, n);
     mem_free(now);
@@ -74,7 +61,7 @@ static void resumed_is_uninterrupted(void **state) {
     (void)state;
     lab *l = open_lab();
     lab_ok(run_again(l, NULL, 0, 0));
-    for (int i = 0; i < 3; i++) before[i] = contents(l, files[i], &n[i]);
+    for (int i = 0; i < 3; i++) before[i] = lab_contents(l, files[i], &n[i]);
     drop(l, "out/checkpoint-8");
     drop(l, "out/checkpoint-6");
     lab_ok(run_again(l, NULL, 0, 1));
@@ -127,7 +114,7 @@ static void damaged_checkpoint_is_passed_over(void **state) {
     (void)state;
     lab *l = open_lab();
     lab_ok(run_again(l, NULL, 0, 0));
-    char *whole = contents(l, "out/checkpoint-8/trainer.safetensors", &n);
+    char *whole = lab_contents(l, "out/checkpoint-8/trainer.safetensors", &n);
     flip_byte(l, "out/checkpoint-8/trainer.safetensors");
     flip_byte(l, "out/checkpoint-6/trainer.safetensors");
     lab_ok(run_again(l, NULL, 0, 1)); /* from checkpoint-3 */
