@@ -315,8 +315,8 @@ static void refuse_unsupported(const run *r) {
         uint32_t section;
         const char *key, *value, *instead;
     } later[] = {
-        {SECTION_TRAINER, "bf16", "true", "leave bf16 out: fp32"},
-        {SECTION_TRAINER, "fp16", "true", "leave fp16 out: fp32"},
+        {SECTION_TRAINER, "bf16", "true", "false: fp32"},
+        {SECTION_TRAINER, "fp16", "true", "false: fp32"},
         {SECTION_TRAINER, "gradient_checkpointing", "selective", "full or none"},
         {SECTION_TRAINER, "report_to", "tensorboard", "none; trainer_log.jsonl is always written"},
         {SECTION_MODEL, "bnb_4bit_compute_dtype", "bfloat16", "float32"},
