@@ -1,5 +1,5 @@
 /* command.c -- see command.h. */
-#define _POSIX_C_SOURCE 200809L
+#define _DEFAULT_SOURCE /* wait4 */
 #include "command.h"
 
 #include <fcntl.h>
@@ -7,8 +7,11 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "temp.h"
 
 extern char **environ;
 
@@ -32,6 +35,8 @@ static void drain(const int fds[2], char *const text[2]) {
 int command_run(const char *const argv[], command *c) {
     int out[2], err[2], status = 0;
     pid_t pid;
+    struct rusage used;
+    const double start = clock_seconds();
     posix_spawn_file_actions_t actions;
     if (pipe(out)) return -1;
     if (pipe(err)) {
@@ -51,7 +56,9 @@ int command_run(const char *const argv[], command *c) {
     if (!failed) drain((const int[2]){out[0], err[0]}, (char *const[2]){c->out, c->err});
     close(out[0]);
     close(err[0]);
-    if (failed || waitpid(pid, &status, 0) != pid) return -1;
+    if (failed || wait4(pid, &status, 0, &used) != pid) return -1;
+    c->seconds = clock_seconds() - start;
+    c->peak = (int64_t)used.ru_maxrss * 1024;
     c->exit_code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
     return 0;
 }
