@@ -41,8 +41,12 @@ static qfw_status phi3_create(
 
 static qfw_status phi3_facts(qfw_inst *m, qfw_model_facts *out) {
     const phi3_config *c = &m->config;
-    *out =
-        (qfw_model_facts){sizeof *out, (uint32_t)c->n_layers, c->vocab, c->width, c->max_positions};
+    *out = (qfw_model_facts){.size = sizeof *out,
+        .n_layers = (uint32_t)c->n_layers,
+        .vocab = c->vocab,
+        .width = c->width,
+        .max_positions = c->max_positions,
+        .rope_switch = c->original_max < c->max_positions ? c->original_max : 0};
     return QFW_OK;
 }
 

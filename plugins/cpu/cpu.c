@@ -53,6 +53,10 @@ static const cpu_kernel kernels[QFW_OP_END] = {
     [QFW_OP_UNARY] = PLAIN(unary),
     [QFW_OP_BINARY] = PLAIN(binary),
     [QFW_OP_REDUCE] = ROW(reduce),
+    [QFW_OP_SELECT] = PLAIN(select),
+    [QFW_OP_SEGMENT_SUM] = ROW(segment_sum),
+    [QFW_OP_GATHER_ROWS] = PLAIN(gather_rows),
+    [QFW_OP_SCATTER_ROWS] = PLAIN(scatter_rows),
 };
 
 void cpu_parallel(const cpu_call *c, int64_t n, qfw_parallel_fn fn, void *arg) {

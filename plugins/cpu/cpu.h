@@ -108,6 +108,10 @@ CPU_KERNEL(scale)
 CPU_KERNEL(unary)
 CPU_KERNEL(binary)
 CPU_KERNEL(reduce)
+CPU_KERNEL(select)
+CPU_KERNEL(gather_rows)
+CPU_KERNEL(scatter_rows)
+CPU_KERNEL(segment_sum)
 
 /* The answer of most kernels: native for F32 (and dense I32) operands, once their rows are
  * dense. */

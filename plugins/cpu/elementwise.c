@@ -1,5 +1,5 @@
-/* elementwise.c -- COPY, FILL, SCALE, UNARY, BINARY and REDUCE where they are simple; the rest
- * (broadcasts over inner dimensions, partial reductions) is left to the reference kernels.
+/* elementwise.c -- COPY, FILL, SCALE, SELECT, UNARY, BINARY and REDUCE where they are simple; the
+ * rest (broadcasts over inner dimensions, partial reductions) is left to the reference kernels.
  */
 #include <math.h>
 #include <string.h>
@@ -56,7 +56,7 @@ qfw_status cpu_copy(const cpu_call *c) {
     return QFW_OK;
 }
 
-/* --- FILL, SCALE --- */
+/* --- FILL, SCALE, SELECT --- */
 
 uint32_t cpu_fill_supports(const qfw_op *op) { return all_dense(op); }
 
@@ -81,6 +81,19 @@ static void scale_item(void *arg, uint32_t item, uint32_t worker) {
 }
 
 qfw_status cpu_scale(const cpu_call *c) { return over_values(c, c->op->out[0], scale_item); }
+
+uint32_t cpu_select_supports(const qfw_op *op) { return all_dense(op); }
+
+static void select_item(void *arg, uint32_t item, uint32_t worker) {
+    const qfw_op *op = ((const cpu_call *)arg)->op;
+    const float *cond = cpu_f32(op->in[0]), *a = cpu_f32(op->in[1]), *b = cpu_f32(op->in[2]);
+    float *y = cpu_f32(op->out[0]);
+    int64_t i, past = span(op->out[0], item, &i);
+    (void)worker;
+    for (; i < past; i++) y[i] = cond[i] != 0.0f ? a[i] : b[i];
+}
+
+qfw_status cpu_select(const cpu_call *c) { return over_values(c, c->op->out[0], select_item); }
 
 /* --- UNARY --- */
 

@@ -167,6 +167,45 @@ static void test_row_refusals(void **state) {
     eager_destroy(e);
 }
 
+/* --- SCATTER_ROWS --- */
+
+static void test_scatter_rows(void **state) {
+    static const double x[8] = {1, 10, 2, 20, 3, 30, 4, 40}, rows[6] = {5, 50, 6, 60, 7, 70};
+    static const double wanted[8] = {7, 70, 2, 20, 3, 30, 5, 50};
+    static const int32_t index[3] = {3, -1, 0};
+    static const uint8_t need[3] = {1, 1, 0};
+    const int64_t dim_x[2] = {4, 2}, dim_rows[2] = {3, 2};
+    eager *const e = eager_create();
+    op_call c = call(QFW_OP_SCATTER_ROWS, 3, 1);
+    qfw_val y;
+    (void)state;
+    c.in[0] = eager_values(e, QFW_F32, 2, dim_x, x);
+    c.in[1] = eager_values(e, QFW_F32, 2, dim_rows, rows);
+    c.in[2] = eager_ints(e, 3, index);
+    call_run(e, &c, &y);
+    check_values(e, y, 8, wanted);
+    check_values(e, c.in[0], 8, x);
+    c.in[0] = eager_random(e, QFW_F64, 4, 2);
+    c.in[1] = eager_random(e, QFW_F64, 3, 2);
+    check_gradients(e, &c, 0, need);
+    eager_destroy(e);
+}
+
+static void test_scatter_refusals(void **state) {
+    static const int32_t far[2] = {0, 4}, twice[2] = {1, 1};
+    eager *const e = eager_create();
+    op_call c = call(QFW_OP_SCATTER_ROWS, 3, 1);
+    (void)state;
+    c.in[0] = eager_random(e, QFW_F32, 4, 2);
+    c.in[1] = eager_random(e, QFW_F32, 2, 2);
+    c.in[2] = eager_ints(e, 2, far);
+    check_refused(e, &c, QFW_E_DATA, "scatter_rows: index 4 at 1, wanted -1 to 3");
+    c.in[2] = eager_ints(e, 2, twice);
+    check_refused(e, &c, QFW_E_DATA, "scatter_rows: index 1 stands twice");
+    check_refused_shape(e, &c, 1, 2, 3, "scatter_rows: rows is [2, 3], wanted [2, 2]");
+    eager_destroy(e);
+}
+
 /* --- SORT --- */
 
 /* Equal values, 0 and -0 among them, keep their order; NaN comes last, in order too. */
@@ -253,6 +292,8 @@ int main(void) {
         cmocka_unit_test(test_strided_values),
         cmocka_unit_test(test_no_rows),
         cmocka_unit_test(test_row_refusals),
+        cmocka_unit_test(test_scatter_rows),
+        cmocka_unit_test(test_scatter_refusals),
         cmocka_unit_test(test_sort_is_stable),
         cmocka_unit_test(test_sort_many),
         cmocka_unit_test(test_sort_gradient_goes_back),

@@ -78,8 +78,8 @@ static void test_refusals(void **state) {
     const qfw_scale_params scale = {sizeof scale, 1, 0}, stale = {8, 1, 0};
     const uint32_t bytes = sizeof scale;
     (void)state;
-    expect(infer(0, in, 1, NULL, 0, NULL, 1), "op: there is no op 0, wanted 1 to 37");
-    expect(infer(38, in, 1, NULL, 0, NULL, 1), "op: there is no op 38, wanted 1 to 37");
+    expect(infer(0, in, 1, NULL, 0, NULL, 1), "op: there is no op 0, wanted 1 to 38");
+    expect(infer(39, in, 1, NULL, 0, NULL, 1), "op: there is no op 39, wanted 1 to 38");
     expect(infer(QFW_OP_SCALE, in, 2, &scale, bytes, NULL, 1), "scale: 2 inputs, wanted 1 to 1");
     expect(infer(QFW_OP_SCALE, in, 0, &scale, bytes, NULL, 1), "scale: 0 inputs, wanted 1 to 1");
     expect(infer(QFW_OP_SELECT, gap, 3, NULL, 0, NULL, 1), "select: input 1 is absent");

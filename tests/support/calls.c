@@ -235,6 +235,15 @@ static op_call make_gather_rows(eager *e, uint32_t dtype, int64_t N) {
     return c;
 }
 
+static op_call make_scatter_rows(eager *e, uint32_t dtype, int64_t N) {
+    static const int32_t last[1] = {1};
+    op_call c = call(QFW_OP_SCATTER_ROWS, 3, NULL, 0);
+    c.in[0] = eager_random(e, dtype, N, 3);
+    c.in[1] = eager_random(e, dtype, N > 1, 3);
+    c.in[2] = eager_ints(e, N > 1, last);
+    return c;
+}
+
 static op_call make_sort(eager *e, uint32_t dtype, int64_t N) {
     op_call c = call(QFW_OP_SORT, 1, NULL, 0);
     c.in[0] = eager_random_1d(e, dtype, N, 0, 1);
@@ -283,6 +292,7 @@ const call_case all_calls[] = {
     {QFW_OP_SELECT, "rows", 0, {0, 1, 1}, make_select},
     {QFW_OP_SEGMENT_SUM, "rows", 0, {1}, make_segment_sum},
     {QFW_OP_GATHER_ROWS, "rows", 0, {1}, make_gather_rows},
+    {QFW_OP_SCATTER_ROWS, "rows", 0, {1, 1}, make_scatter_rows},
     {QFW_OP_SORT, "values", 0, {1}, make_sort},
     {QFW_OP_SOFTMAX, "rows", 0, {1}, make_softmax},
     {QFW_OP_DROPOUT, "rows", 0, {1}, make_dropout},

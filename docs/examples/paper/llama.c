@@ -331,8 +331,11 @@ static qfw_status llama_create(
 }
 
 static qfw_status llama_facts(qfw_inst *m, qfw_model_facts *out) {
-    *out =
-        (qfw_model_facts){sizeof *out, (uint32_t)m->n_layers, m->vocab, m->width, m->max_positions};
+    *out = (qfw_model_facts){.size = sizeof *out,
+        .n_layers = (uint32_t)m->n_layers,
+        .vocab = m->vocab,
+        .width = m->width,
+        .max_positions = m->max_positions};
     return QFW_OK;
 }
 

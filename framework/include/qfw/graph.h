@@ -16,6 +16,7 @@
 
 typedef uint32_t qfw_val; /* a value's id inside one graph; 0 = none */
 
+struct qfw_attn_params;
 typedef struct qfw_graph_api qfw_graph_api;
 typedef struct qfw_graph {
     const qfw_graph_api *api; /* the host's own fields follow, unseen */
@@ -59,7 +60,13 @@ struct qfw_graph_api {
     /* QFW_ADAPTER_*: what `linear` adds from here on. A new graph starts with POLICY. */
     qfw_status (*adapter)(qfw_graph *g, uint32_t which);
     const qfw_host *(*host)(qfw_graph *g); /* for qfw_fail inside wrappers */
+    /* o[N,H*D] = ATTN (ops_nn.h) of this batch's rows; k = v = 0: q is the packed qkv. In a graph
+     * that generates, k and v also go into a cache that outlives the run, and each row sees what
+     * its sequence has left there: keys are kept as they are given, so after the rotary embedding.
+     */
+    qfw_status (*attention)(qfw_graph *g, qfw_val q, qfw_val k, qfw_val v, qfw_val segments,
+        const struct qfw_attn_params *p, qfw_val *o);
 };
-QFW_SEALED(qfw_graph_api, host);
+QFW_SEALED(qfw_graph_api, attention);
 
 #endif

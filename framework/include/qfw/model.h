@@ -50,8 +50,11 @@ QFW_SEALED(qfw_param_desc, init_std);
 typedef struct qfw_model_facts {
     uint32_t size, n_layers;
     int64_t vocab, width, max_positions; /* V, C, the longest sequence the model is made for */
+    /* Every row of a sequence longer than this is computed otherwise than in a shorter one
+     * (longrope's two sets of factors): what was kept of it is void once it grows past; 0: never */
+    int64_t rope_switch;
 } qfw_model_facts;
-QFW_SEALED(qfw_model_facts, max_positions);
+QFW_SEALED(qfw_model_facts, rope_switch);
 
 typedef struct qfw_lm_vals {
     uint32_t size;

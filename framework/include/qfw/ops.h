@@ -56,10 +56,11 @@
     X(SOFTMAX_BWD, 34, softmax_bwd)                                                                \
     X(DROPOUT, 35, dropout)                                                                        \
     X(QUANT8, 36, quant8)                                                                          \
-    X(DEQUANT8, 37, dequant8)
+    X(DEQUANT8, 37, dequant8)                                                                      \
+    X(SCATTER_ROWS, 38, scatter_rows)
 
 enum {
-    QFW_OP_END = 38,        /* one past the last */
+    QFW_OP_END = 39,        /* one past the last */
     QFW_OP_VENDOR = 0x8000, /* from here on: a backend's own fused ops */
 #define QFW_OP_NUMBER(NAME, number, name) QFW_OP_##NAME = number,
     QFW_OP_LIST(QFW_OP_NUMBER)

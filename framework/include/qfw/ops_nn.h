@@ -93,13 +93,10 @@ typedef struct qfw_attn_params {
 } qfw_attn_params;
 QFW_SEALED(qfw_attn_params, window);
 
+/* Through the graph service, which keeps keys and values where a graph generates. */
 static inline QFW_CHECKED qfw_status qfw_attn(qfw_graph *g, qfw_val q, qfw_val k, qfw_val v,
     qfw_val segments, const qfw_attn_params *p, qfw_val *o) { /* k = v = 0: q is the packed qkv */
-    const qfw_val in[4] = {q, k, v, segments};
-    qfw_val out[2] = {0, 0}; /* o, lse */
-    const qfw_status s = g->api->op(g, QFW_OP_ATTN, in, 4, p, sizeof *p, NULL, out, 2);
-    *o = out[0];
-    return s;
+    return g->api->attention(g, q, k, v, segments, p, o);
 }
 
 /* EMBED: y[n] = table[tokens[n]].   in table[V,C], tokens I32[N]   out y[N,C]

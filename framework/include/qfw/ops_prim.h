@@ -164,7 +164,9 @@ static inline QFW_CHECKED qfw_status qfw_select(
 
 /* SEGMENT_SUM: y[s] = sum, in row order, of the rows n of x with index[n] == s; index -1: in none.
  *   in x[N] or [N,C], index I32[N]   out y[count] or [count,C]
- * GATHER_ROWS: y[n] = x[index[n]]; index -1: zeros.   in x[M] or [M,C], index I32[N]   out y */
+ * GATHER_ROWS: y[n] = x[index[n]]; index -1: zeros.   in x[M] or [M,C], index I32[N]   out y
+ * SCATTER_ROWS: y = x, but y[index[n]] = rows[n]; index -1: that row goes nowhere. No other number
+ * stands in index twice.   in x[M,C], rows[N,C], index I32[N]   out y (in place with x) */
 typedef struct qfw_segment_sum_params {
     uint32_t size, rsv;
     int64_t count;
@@ -182,6 +184,12 @@ static inline QFW_CHECKED qfw_status qfw_gather_rows(
     qfw_graph *g, qfw_val x, qfw_val index, qfw_val *y) {
     const qfw_val in[2] = {x, index};
     return g->api->op(g, QFW_OP_GATHER_ROWS, in, 2, NULL, 0, NULL, y, 1);
+}
+
+static inline QFW_CHECKED qfw_status qfw_scatter_rows(
+    qfw_graph *g, qfw_val x, qfw_val rows, qfw_val index, qfw_val *y) {
+    const qfw_val in[3] = {x, rows, index};
+    return g->api->op(g, QFW_OP_SCATTER_ROWS, in, 3, NULL, 0, NULL, y, 1);
 }
 
 /* SORT: y ascending, stable; perm[i] is where y[i] stood.   in x[n]   out y, perm I32[n] */

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "graph/attention.h"
 #include "graph/linear.h"
 #include "ops/check.h"
 
@@ -350,6 +351,16 @@ static qfw_status api_linear(qfw_graph *pub, qfw_val x, qfw_val w, qfw_val *out)
     return linear_emit(g, x, w, out);
 }
 
+static qfw_status api_attention(qfw_graph *pub, qfw_val q, qfw_val k, qfw_val v, qfw_val segments,
+    const qfw_attn_params *p, qfw_val *o) {
+    const graph *g = graph_of(pub);
+    *o = 0;
+    QFW_TRY(check_value(g, "attention", "q", q, 0));
+    QFW_TRY(check_value(g, "attention", "k", k, 1));
+    QFW_TRY(check_value(g, "attention", "v", v, !k));
+    return attention_emit(graph_of(pub), q, k, v, segments, p, o);
+}
+
 static const qfw_host *api_host(qfw_graph *pub) { return graph_of(pub)->env->host; }
 
 static const qfw_graph_api graph_api = {
@@ -366,6 +377,7 @@ static const qfw_graph_api graph_api = {
     .shape = api_shape,
     .adapter = api_adapter,
     .host = api_host,
+    .attention = api_attention,
 };
 
 qfw_status graph_create(const graph_env *env, graph **out) {

@@ -29,8 +29,9 @@ typedef struct graph_env {
     const void *arg;
     const lora *loras;
     uint32_t n_loras;
-    uint32_t training; /* 0: dropout is left out */
-    uint64_t seed;     /* of dropout */
+    uint32_t training;  /* 0: dropout is left out */
+    uint64_t seed;      /* of dropout */
+    int64_t cache_rows; /* > 0: attention keeps keys and values (attention.h) */
 } graph_env;
 
 enum { VALUE_OP = 1, VALUE_INPUT = 2, VALUE_STORE = 3, VALUE_VIEW = 4 };
@@ -75,7 +76,7 @@ typedef struct graph {
     graph_metric *metrics;
     size_t n_values, n_nodes, n_assigns, n_metrics, n_segments;
     size_t cap_values, cap_nodes, cap_assigns, cap_metrics;
-    uint32_t segment, phase, adapter;
+    uint32_t segment, phase, adapter, n_caches;
     const char *label; /* given to the nodes that follow */
     void *strings;     /* names, labels and params, freed with the graph */
 } graph;

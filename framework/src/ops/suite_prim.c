@@ -121,6 +121,17 @@ static qfw_status build_gather_rows(suite_setup *s, const int64_t *d) { /* M, C 
     return QFW_OK;
 }
 
+static qfw_status build_scatter_rows(suite_setup *s, const int64_t *d) { /* M, C, N <= M */
+    QFW_TRY(setup_random(s, 0, d[0], d[1]));
+    QFW_TRY(setup_random(s, 1, d[2], d[1]));
+    QFW_TRY(setup_ints(s, 2, 1, d[2], 1, -1, -1));
+    int32_t *const index = ref_data(&s->in[2]);
+    for (int64_t n = 0; n < d[2]; n++) /* each place once, out of order, and one nowhere */
+        index[n] = n == 1 ? -1 : (int32_t)(d[0] - 1 - n);
+    setup_want(s, 1, 1);
+    return QFW_OK;
+}
+
 static qfw_status build_sort(suite_setup *s, const int64_t *d) { /* n */
     QFW_TRY(setup_random_1d(s, 0, d[0]));
     for (int64_t k = 0; k + 5 < d[0]; k += 7) /* equal values keep their order */
@@ -279,6 +290,9 @@ const suite_case suite_prim_cases[] = {
     {QFW_OP_GATHER_ROWS, "values", build_gather_rows, {7, 0, 40}},
     {QFW_OP_GATHER_ROWS, "rows", build_gather_rows, {50, 33, 13}},
     {QFW_OP_GATHER_ROWS, "no rows", build_gather_rows, {5, 8, 0}},
+    {QFW_OP_SCATTER_ROWS, "some", build_scatter_rows, {50, 33, 13}},
+    {QFW_OP_SCATTER_ROWS, "all", build_scatter_rows, {7, 8, 7}},
+    {QFW_OP_SCATTER_ROWS, "no rows", build_scatter_rows, {5, 8, 0}},
     {QFW_OP_SORT, "odd size", build_sort, {77}},
     {QFW_OP_SORT, "one", build_sort, {1}},
     {QFW_OP_SORT, "nothing", build_sort, {0}},

@@ -12,7 +12,7 @@
 #include "qfw/optimizer.h"
 #include "qfw/trainer.h"
 
-/* The sizes at ABI 0.1: they never change, whatever is appended later. */
+/* The first sizes: they never change, whatever is appended later. */
 enum {
     COMPONENT_V0_SIZE = QFW_FIELD_END(qfw_component, iface),
     OPTION_V0_SIZE = QFW_FIELD_END(qfw_option, hi),
