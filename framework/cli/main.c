@@ -12,7 +12,7 @@
 #include "base/mem.h"
 #include "plugin/host.h"
 #include "plugin/loader.h"
-#include "train/run.h"
+#include "serve/tasks.h"
 
 static const char usage[] =
     "qfw fine-tunes a language model with 4-bit QLoRA, as an INI says.\n"
@@ -240,7 +240,7 @@ static int run_command(int argc, char **argv) {
     if (code == EXIT_OK && !flags.ini_path) code = bad_usage("an option is missing:", "--ini FILE");
     if (code == EXIT_OK) {
         catch_signals();
-        if (run_main(&flags, stdout) != QFW_OK) code = report();
+        if (task_main(&flags, stdout) != QFW_OK) code = report();
     }
     mem_free(set);
     return code;

@@ -272,8 +272,8 @@ static void check_full(const char *name, const char *config) {
     run_with(l, "", "use = none\n");
     float *trained = train_and_write(l, &c, folder);
     run_close(l->r);
-    lab_ok(run_open(&flags, nowhere, &l->r));
-    lab_ok(run_load(l->r));
+    lab_ok(lab_start(&flags, nowhere, &l->r));
+    lab_ok(train_load(l->r));
     expect_logits(l, &c, trained, name);
     expect_tensors(l, folder);
     fclose(nowhere);

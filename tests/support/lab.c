@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "files/file.h"
+#include "serve/tasks.h"
 
 #include <cmocka.h>
 
@@ -119,6 +120,15 @@ static void write_weights(const lab *l) {
     lab_ok(st_writer_finish(w));
 }
 
+qfw_status lab_start(const run_flags *flags, FILE *out, run **r) {
+    qfw_status status = run_start(flags, r);
+    if (status == QFW_OK) status = train_prepare(*r, out);
+    if (status == QFW_OK) return status;
+    run_close(*r);
+    *r = NULL;
+    return status;
+}
+
 void lab_run(lab *l, const char *settings) {
     char *text = mem_printf("[run]\noutput_dir = %s/out\n[model]\nuse = phi3\npath = %s/model\n%s",
         l->folder, l->folder, settings);
@@ -126,10 +136,10 @@ void lab_run(lab *l, const char *settings) {
     FILE *nowhere = fopen("/dev/null", "w");
     lab_write(l, "run.ini", text);
     const run_flags flags = {.ini_path = path};
-    lab_ok(run_open(&flags, nowhere, &l->r));
+    lab_ok(lab_start(&flags, nowhere, &l->r));
     fclose(nowhere);
     write_weights(l);
-    lab_ok(run_load(l->r));
+    lab_ok(train_load(l->r));
     mem_free(text);
     mem_free(path);
 }
@@ -139,7 +149,7 @@ qfw_status lab_main(const lab *l, const run_flags *with, FILE *out) {
     FILE *nowhere = out ? NULL : fopen("/dev/null", "w");
     run_flags flags = *with;
     flags.ini_path = path;
-    const qfw_status status = run_main(&flags, out ? out : nowhere);
+    const qfw_status status = task_main(&flags, out ? out : nowhere);
     if (nowhere) fclose(nowhere);
     mem_free(path);
     return status;

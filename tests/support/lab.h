@@ -28,6 +28,8 @@ void lab_model(const lab *l, const char *config);
 /* Write run.ini: the lines given, after [run] output_dir and [model] path; open the run (its prints
  * go nowhere), write the model's weights by formula, and load it. Fails the test on any error. */
 void lab_run(lab *l, const char *settings);
+/* A training run up to its plan; a failed one leaves NULL. */
+qfw_status lab_start(const run_flags *flags, FILE *out, run **r);
 /* The whole of a run of run.ini, as the command line asks for it: what `with` says besides
  * ini_path; what it prints goes to `out` (NULL: nowhere). Weights must be there (lab_run). */
 qfw_status lab_main(const lab *l, const run_flags *with, FILE *out);

@@ -70,7 +70,7 @@ static void missing_ops_are_listed(void **state) {
     FILE *nowhere = fopen("/dev/null", "w");
     lab_write(l, "run.ini", text);
     const run_flags flags = {.ini_path = path};
-    assert_int_equal(run_open(&flags, nowhere, &l->r), QFW_E_UNSUPPORTED);
+    assert_int_equal(lab_start(&flags, nowhere, &l->r), QFW_E_UNSUPPORTED);
     for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++)
         if (!strstr(err_text(0), ops[i])) fail_msg("'%s' is not in: %s", ops[i], err_text(0));
     fclose(nowhere);

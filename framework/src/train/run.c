@@ -1,5 +1,5 @@
 /* run.c -- one run from the INI to the summary, in the order in which things can go wrong
- * cheaply. */
+ * cheaply: the steps of every task, and the task `train`. */
 #define _POSIX_C_SOURCE 200809L
 #include "train/run.h"
 
@@ -124,19 +124,27 @@ static qfw_status open_optimizer(run *r) {
         &r->optimizer_inst);
 }
 
-/* Everything that can be known before memory is taken. */
-static qfw_status prepare(run *r, FILE *out) {
+qfw_status run_open_model(run *r) {
     QFW_TRY(parallel_start((uint32_t)cfg_int(run_cfg(r, SECTION_RUN), "threads")));
     r->seed = (uint64_t)cfg_int(run_cfg(r, SECTION_RUN), "seed");
     QFW_TRY(open_model(r));
-    QFW_TRY(open_text(r));
-    QFW_TRY(open_data(r, out));
-    count_steps(r);
-    QFW_TRY(open_optimizer(r));
+    return open_text(r);
+}
+
+qfw_status run_open_device(run *r) {
     QFW_TRY(open_device(r));
     QFW_TRY(store_create(&r->dev, &r->store));
     QFW_TRY(weights_declare(r));
-    QFW_TRY(adapters_declare(r));
+    return adapters_declare(r);
+}
+
+/* Everything that can be known before memory is taken. */
+qfw_status train_prepare(run *r, FILE *out) {
+    QFW_TRY(run_open_model(r));
+    QFW_TRY(open_data(r, out));
+    count_steps(r);
+    QFW_TRY(open_optimizer(r));
+    QFW_TRY(run_open_device(r));
     QFW_TRY(trainables_declare(r));
     QFW_TRY(graphs_plan(r));
     r->process_bytes = process_resident();
@@ -196,10 +204,14 @@ static void print_summary(const run *r, const progress *p, FILE *out) {
     print_outputs(r, p, out);
 }
 
-qfw_status run_load(run *r) {
+qfw_status run_load_weights(run *r) {
     QFW_TRY(store_alloc(r->store));
     QFW_TRY(weights_load(r));
-    QFW_TRY(adapters_init(r));
+    return adapters_init(r);
+}
+
+qfw_status train_load(run *r) {
+    QFW_TRY(run_load_weights(r));
     return graphs_alloc(r);
 }
 
@@ -208,7 +220,7 @@ static qfw_status train(run *r, FILE *out) {
     progress p = {0};
     QFW_TRY(claim_output(r));
     QFW_TRY(dir_make(folder));
-    QFW_TRY(run_load(r));
+    QFW_TRY(train_load(r));
     QFW_TRY(outputs_resolved(r, folder));
     QFW_TRY(train_loop(r, &p));
     QFW_TRY(outputs_weights(r, folder));
@@ -240,7 +252,7 @@ void run_close(run *r) {
     parallel_stop();
 }
 
-qfw_status run_open(const run_flags *flags, FILE *out, run **opened) {
+qfw_status run_start(const run_flags *flags, run **opened) {
     run *r = *opened = mem_alloc(1, sizeof *r);
     if (!r) return QFW_E_NOMEM;
     r->flags = *flags;
@@ -248,18 +260,14 @@ qfw_status run_open(const run_flags *flags, FILE *out, run **opened) {
     host_register("qfw.doc/1", &json_doc_api);
     host_register("qfw.encoder/1", &encoder_api);
     plugin_set_host(r->host);
-    qfw_status status = settings_read(r);
-    if (status == QFW_OK) status = prepare(r, out);
+    const qfw_status status = settings_read(r);
     if (status == QFW_OK) return status;
     run_close(r);
     *opened = NULL;
     return status;
 }
 
-qfw_status run_main(const run_flags *flags, FILE *out) {
-    run *r = NULL;
-    QFW_TRY(run_open(flags, out, &r));
-    const qfw_status status = flags->plan_only || flags->dry_run ? QFW_OK : train(r, out);
-    run_close(r);
-    return status;
+qfw_status train_task(run *r, FILE *out) {
+    QFW_TRY(train_prepare(r, out));
+    return r->flags.plan_only || r->flags.dry_run ? QFW_OK : train(r, out);
 }

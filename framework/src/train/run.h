@@ -31,6 +31,7 @@ enum {
     SECTION_TRAINER,
     SECTION_OPTIMIZER,
     SECTION_EXPORT,
+    SECTION_GENERATE,
     SECTION_PLUGINS,
     CORE_SECTIONS,
     SECTION_BACKEND_OWN = CORE_SECTIONS,
@@ -99,16 +100,26 @@ static inline const qfw_cfg *run_cfg(const run *r, uint32_t section) {
     return r->sections[section].cfg;
 }
 
-/* The whole of `qfw --ini`: returns a status; the error is the thread's (base/error.h). */
-qfw_status run_main(const run_flags *flags, FILE *out);
-/* Its steps, for tests: everything up to the plan, printed to `out`; memory and weights; the end. A
- * failed run_open leaves NULL. */
-qfw_status run_open(const run_flags *flags, FILE *out, run **opened);
-qfw_status run_load(run *r);
+/* Steps that every task begins with (serve/tasks.c says which tasks there are); the error is the
+ * thread's (base/error.h). Settings and plugins; a failed one leaves NULL. */
+qfw_status run_start(const run_flags *flags, run **opened);
+/* Threads, seed, model and tokenizer. */
+qfw_status run_open_model(run *r);
+/* The device, and the names and sizes of weights and adapters on it. */
+qfw_status run_open_device(run *r);
+/* Memory and weights. */
+qfw_status run_load_weights(run *r);
 void run_close(run *r); /* NULL is ignored */
 
-/* settings.c */
+/* The task `train`: everything up to the plan, printed to `out`; then memory and weights; then the
+ * loop and what it leaves behind. */
+qfw_status train_prepare(run *r, FILE *out);
+qfw_status train_load(run *r);
+qfw_status train_task(run *r, FILE *out);
+
+/* options.c */
 extern const schema_section core_schema[CORE_SECTIONS];
+/* settings.c */
 /* Read the INI, open the plugins it names, check every key, and what this build refuses by name. */
 qfw_status settings_read(run *r);
 

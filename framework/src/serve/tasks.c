@@ -1,0 +1,25 @@
+/* tasks.c -- from the word in [run] task to the code that does it. */
+#include "serve/tasks.h"
+
+#include <string.h>
+
+typedef struct task {
+    const char *name;
+    qfw_status (*run)(run *r, FILE *out);
+} task;
+
+/* The words are those of [run] task (train/options.c). */
+static const task tasks[] = {
+    {"train", train_task},
+};
+
+qfw_status task_main(const run_flags *flags, FILE *out) {
+    run *r = NULL;
+    qfw_status status = run_start(flags, &r);
+    if (status != QFW_OK) return status;
+    const task *t = tasks;
+    while (strcmp(t->name, cfg_text(run_cfg(r, SECTION_RUN), "task"))) t++;
+    status = t->run(r, out);
+    run_close(r);
+    return status;
+}

@@ -1,0 +1,154 @@
+/* options.c -- the core's own sections of the INI: each key with type, range, default and help.
+ *
+ * Section and key names are those of the Hugging Face stack, defaults too unless the help says
+ * otherwise. `qfw help`, docs/ini.md and resolved.ini are made from these tables.
+ */
+#include "train/run.h"
+
+#define COUNT(table) (sizeof(table) / sizeof((table)[0]))
+#define MILLION      1e6
+
+static const qfw_option run_options[] = {
+    QFW_OPTION(QFW_OPT_ENUM, "task", "train", 0, 0, "train", "what to do"),
+    QFW_OPTION_FLAGS(QFW_OPT_PATH, QFW_OPT_REQUIRED, "output_dir", NULL, 0, 0, NULL,
+        "where everything is written"),
+    QFW_OPTION(QFW_OPT_BOOL, "overwrite_output_dir", "false", 0, 0, NULL,
+        "start over in an output_dir that holds a run"),
+    QFW_OPTION(QFW_OPT_INT, "seed", "42", 0, 4294967295.0, NULL,
+        "of the order of rows, dropout, and fresh weights"),
+    QFW_OPTION(QFW_OPT_INT, "threads", "0", 0, QFW_MAX_WORKERS, NULL, "0: all cores"),
+    QFW_OPTION(QFW_OPT_BYTES, "max_memory", "auto", 0, 0, NULL,
+        "the plan must fit into it; auto: what is free"),
+    QFW_OPTION(QFW_OPT_STR, "resume_from_checkpoint", "none", 0, 0, NULL,
+        "none, auto (the newest that verifies), or a folder"),
+};
+static const qfw_option backend_options[] = {
+    QFW_OPTION(QFW_OPT_STR, "use", "auto", 0, 0, NULL, "auto, a backend's name, or a file"),
+    QFW_OPTION(QFW_OPT_ENUM, "fallback", "warn", 0, 0, "allow|warn|error",
+        "what happens to ops that the backend lacks"),
+};
+static const qfw_option model_options[] = {
+    QFW_OPTION(QFW_OPT_STR, "use", "phi3", 0, 0, NULL, "a model plugin's name or file"),
+    QFW_OPTION_FLAGS(
+        QFW_OPT_PATH, QFW_OPT_REQUIRED, "path", NULL, 0, 0, NULL, "a Hugging Face model folder"),
+    QFW_OPTION(QFW_OPT_ENUM, "init", "pretrained", 0, 0, "pretrained|random",
+        "random: fresh weights, only config and tokenizer are read"),
+    QFW_OPTION(QFW_OPT_BOOL, "load_in_4bit", "false", 0, 0, NULL, "quantise the linears at load"),
+    QFW_OPTION(QFW_OPT_ENUM, "bnb_4bit_quant_type", "fp4", 0, 0, "fp4|nf4", "the 4-bit code"),
+    QFW_OPTION(
+        QFW_OPT_BOOL, "bnb_4bit_use_double_quant", "false", 0, 0, NULL, "quantise the scales too"),
+    QFW_OPTION(QFW_OPT_ENUM, "bnb_4bit_compute_dtype", "float32", 0, 0, "float32|bfloat16|float16",
+        "dtype of the dequantised weights (float32 alone so far)"),
+    QFW_OPTION(QFW_OPT_ENUM, "nested_codes", "nearest", 0, 0, "nearest|cpu_table",
+        "double quantisation's rounding: exact, or bitsandbytes' table on a CPU"),
+};
+static const qfw_option adapter_options[] = {
+    QFW_OPTION(QFW_OPT_ENUM, "use", "lora", 0, 0, "lora|none", "none: train all weights"),
+    QFW_OPTION(QFW_OPT_PATH, "path", "", 0, 0, NULL, "start from this PEFT folder"),
+    QFW_OPTION(QFW_OPT_INT, "r", "8", 1, 4096, NULL, "rank"),
+    QFW_OPTION(QFW_OPT_FLOAT, "lora_alpha", "8", 1e-6, MILLION, NULL, "scale is lora_alpha / r"),
+    QFW_OPTION(QFW_OPT_FLOAT, "lora_dropout", "0", 0, 0.99, NULL, "on the adapter's input"),
+    QFW_OPTION(QFW_OPT_BOOL, "use_rslora", "false", 0, 0, NULL, "scale is lora_alpha / sqrt(r)"),
+    QFW_OPTION(QFW_OPT_LIST, "target_modules", "all-linear", 0, 0, NULL,
+        "q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, fused names, or "
+        "all-linear"),
+};
+static const qfw_option data_options[] = {
+    QFW_OPTION(
+        QFW_OPT_PATH, "train", "", 0, 0, NULL, "JSONL, one row a line; task = train needs it"),
+    QFW_OPTION(QFW_OPT_PATH, "eval", "", 0, 0, NULL, "JSONL; with eval_strategy"),
+    QFW_OPTION(QFW_OPT_INT, "max_length", "1024", 2, 1 << 24, NULL, "tokens a sequence"),
+    QFW_OPTION(QFW_OPT_ENUM, "overlong", "error", 0, 0, "error|truncate|drop",
+        "what happens to longer rows; truncation keeps the EOS"),
+    QFW_OPTION(QFW_OPT_ENUM, "untrained", "error", 0, 0, "error|drop",
+        "what happens to rows in which no token is trained"),
+    QFW_OPTION(QFW_OPT_BOOL, "packing", "false", 0, 0, NULL, "true is not supported yet"),
+    QFW_OPTION(QFW_OPT_ENUM, "train_sampling_strategy", "random", 0, 0, "random|sequential",
+        "random: torch's permutation, anew each epoch"),
+    QFW_OPTION(QFW_OPT_ENUM, "chat_template", "auto", 0, 0, "auto|phi3-mini|phi3-medium",
+        "auto: by the tokenizer's own template"),
+    QFW_OPTION(QFW_OPT_ENUM, "system_turn", "error", 0, 0, "error|fold",
+        "a system turn where the template has none: refused, or put into the user turn"),
+    QFW_OPTION(QFW_OPT_BOOL, "special_tokens_in_content", "false", 0, 0, NULL,
+        "special tokens typed inside a message's content count as such"),
+    QFW_OPTION(QFW_OPT_BYTES, "max_line", "16MiB", 0, 0, NULL, "longest line of a data file"),
+    QFW_OPTION(QFW_OPT_STR, "source", "", 0, 0, NULL, "provenance, for the manifest"),
+    QFW_OPTION(QFW_OPT_STR, "generator", "", 0, 0, NULL, "provenance, for the manifest"),
+    QFW_OPTION(QFW_OPT_STR, "licence", "", 0, 0, NULL, "provenance, for the manifest"),
+    QFW_OPTION(QFW_OPT_STR, "notes", "", 0, 0, NULL, "provenance, for the manifest"),
+};
+static const qfw_option trainer_options[] = {
+    QFW_OPTION(QFW_OPT_STR, "use", "sft", 0, 0, NULL, "a trainer plugin's name or file"),
+    QFW_OPTION_FLAGS(
+        QFW_OPT_FLOAT, QFW_OPT_LO_OPEN, "num_train_epochs", "3", 0, 1e6, NULL, "may be a fraction"),
+    QFW_OPTION(QFW_OPT_INT, "max_steps", "-1", -1, 1e12, NULL, "updates; -1: by epochs"),
+    QFW_OPTION(QFW_OPT_INT, "per_device_train_batch_size", "8", 1, 65536, NULL, "rows a pass"),
+    QFW_OPTION(QFW_OPT_INT, "per_device_eval_batch_size", "8", 1, 65536, NULL, "rows a pass"),
+    QFW_OPTION(QFW_OPT_INT, "gradient_accumulation_steps", "1", 1, 65536, NULL, "passes an update"),
+    QFW_OPTION(QFW_OPT_ENUM, "gradient_checkpointing", "auto", 0, 0,
+        "auto|full|selective|none|true|false",
+        "full (true): keep layer inputs only; none (false): keep all; auto is full so far"),
+    QFW_OPTION(QFW_OPT_FLOAT, "learning_rate", "2e-5", 0, 1e3, NULL, "at its peak"),
+    QFW_OPTION(QFW_OPT_ENUM, "lr_scheduler_type", "linear", 0, 0,
+        "linear|cosine|constant|constant_with_warmup", "as in transformers"),
+    QFW_OPTION(QFW_OPT_INT, "warmup_steps", "0", 0, 1e12, NULL, "updates"),
+    QFW_OPTION(QFW_OPT_FLOAT, "max_grad_norm", "1", 0, 1e12, NULL, "0: no clipping"),
+    QFW_OPTION(QFW_OPT_BOOL, "bf16", "false", 0, 0, NULL, "true is not supported yet"),
+    QFW_OPTION(QFW_OPT_BOOL, "fp16", "false", 0, 0, NULL, "true is not supported yet"),
+    QFW_OPTION(QFW_OPT_INT, "logging_steps", "10", 1, 1e12, NULL, "updates"),
+    QFW_OPTION(QFW_OPT_ENUM, "eval_strategy", "no", 0, 0, "no|steps", "steps: every eval_steps"),
+    QFW_OPTION(QFW_OPT_BOOL, "eval_on_start", "false", 0, 0, NULL,
+        "evaluate before the first update, too"),
+    QFW_OPTION(QFW_OPT_INT, "eval_steps", "0", 0, 1e12, NULL, "0: as logging_steps"),
+    QFW_OPTION(QFW_OPT_ENUM, "save_strategy", "steps", 0, 0, "no|steps", "periodic checkpoints"),
+    QFW_OPTION(QFW_OPT_INT, "save_steps", "500", 1, 1e12, NULL, "updates"),
+    QFW_OPTION(QFW_OPT_INT, "save_total_limit", "0", 0, 1e6, NULL,
+        "newest checkpoints kept (at least 2); 0: all"),
+    QFW_OPTION(QFW_OPT_ENUM, "report_to", "none", 0, 0, "none|tensorboard",
+        "tensorboard is not supported yet"),
+};
+static const qfw_option optimizer_options[] = {
+    QFW_OPTION(QFW_OPT_STR, "use", "adamw", 0, 0, NULL, "adamw, or an optimizer plugin"),
+    QFW_OPTION(QFW_OPT_FLOAT, "weight_decay", "0", 0, 1e3, NULL, "decoupled; not on norms"),
+    QFW_OPTION(QFW_OPT_FLOAT, "adam_beta1", "0.9", 0, 0.9999999, NULL, "of the mean"),
+    QFW_OPTION(QFW_OPT_FLOAT, "adam_beta2", "0.999", 0, 0.9999999, NULL, "of the square"),
+    QFW_OPTION(QFW_OPT_FLOAT, "adam_epsilon", "1e-8", 0, 1, NULL, "beside the root"),
+};
+static const qfw_option export_options[] = {
+    QFW_OPTION(QFW_OPT_ENUM, "merged", "none", 0, 0, "none|requant|dequant|base16",
+        "merged weights (none alone so far)"),
+    QFW_OPTION(QFW_OPT_BOOL, "gguf", "false", 0, 0, NULL, "true is not supported yet"),
+};
+static const qfw_option generate_options[] = {
+    QFW_OPTION(QFW_OPT_PATH, "input", "", 0, 0, NULL,
+        "JSONL with prompt (text or messages) or messages; task = generate needs it"),
+    QFW_OPTION(QFW_OPT_INT, "max_new_tokens", "256", 1, 1 << 20, NULL, "a row at most"),
+    QFW_OPTION(QFW_OPT_BOOL, "do_sample", "false", 0, 0, NULL, "false: greedy"),
+    QFW_OPTION_FLAGS(
+        QFW_OPT_FLOAT, QFW_OPT_LO_OPEN, "temperature", "1", 0, 1e3, NULL, "divides the logits"),
+    QFW_OPTION(QFW_OPT_INT, "top_k", "50", 0, 1 << 20, NULL, "the most probable ones; 0: all"),
+    QFW_OPTION_FLAGS(QFW_OPT_FLOAT, QFW_OPT_LO_OPEN, "top_p", "1", 0, 1, NULL,
+        "the fewest that hold this probability together"),
+    QFW_OPTION_FLAGS(QFW_OPT_FLOAT, QFW_OPT_LO_OPEN, "repetition_penalty", "1", 0, 1e3, NULL,
+        "of tokens that stand in the sequence; 1: none"),
+    QFW_OPTION(QFW_OPT_INT, "per_device_batch_size", "8", 1, 1024, NULL, "sequences at a time"),
+};
+static const qfw_option plugins_options[] = {
+    QFW_OPTION(QFW_OPT_LIST, "path", "", 0, 0, NULL, "folders searched for plugins"),
+    QFW_OPTION(QFW_OPT_LIST, "load", "", 0, 0, NULL, "plugin files opened besides those named"),
+};
+
+#define SECTION(name, table)                                                                       \
+    { name, table, COUNT(table), NULL }
+const schema_section core_schema[CORE_SECTIONS] = {
+    [SECTION_RUN] = SECTION("run", run_options),
+    [SECTION_BACKEND] = SECTION("backend", backend_options),
+    [SECTION_MODEL] = SECTION("model", model_options),
+    [SECTION_ADAPTER] = SECTION("adapter", adapter_options),
+    [SECTION_DATA] = SECTION("data", data_options),
+    [SECTION_TRAINER] = SECTION("trainer", trainer_options),
+    [SECTION_OPTIMIZER] = SECTION("optimizer", optimizer_options),
+    [SECTION_EXPORT] = SECTION("export", export_options),
+    [SECTION_GENERATE] = SECTION("generate", generate_options),
+    [SECTION_PLUGINS] = SECTION("plugins", plugins_options),
+};
