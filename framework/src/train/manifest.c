@@ -134,6 +134,7 @@ static void say_run(const run *r, const progress *p, json_out *o) {
     char now[32] = "";
     const time_t t = time(NULL);
     struct tm utc;
+    const plan_need need = train_need(r);
     if (gmtime_r(&t, &utc)) strftime(now, sizeof now, "%Y-%m-%dT%H:%M:%SZ", &utc);
     json_str(o, "qfw", r->host->version);
     json_str(o, "finished", now);
@@ -143,7 +144,7 @@ static void say_run(const run *r, const progress *p, json_out *o) {
     json_int(o, "num_tokens", (int64_t)p->num_tokens);
     json_float(o, "first_loss", p->first_loss);
     json_float(o, "last_loss", p->last_loss);
-    json_int(o, "plan_bytes", (int64_t)plan_total(r));
+    json_int(o, "plan_bytes", (int64_t)plan_total(r, &need));
     json_int(o, "process_peak_bytes", (int64_t)process_peak());
 }
 

@@ -70,51 +70,58 @@ static uint64_t add_trained(const run *r, plan_items *items) {
     return (r->n_loras ? params : 0) + grads + states;
 }
 
-static uint64_t add_step(const run *r, plan_items *items) {
-    const graphs *gs = r->graphs;
-    const pass *train = gs->passes[PASS_TRAIN][0];
-    const uint64_t workspace = train->p->workspace_bytes;
-    add(items, "activations", gs->step_bytes - workspace, "%lld tokens a pass at most",
-        (long long)train->n_rows);
-    add(items, "workspace", workspace, "of the ops");
-    add(items, "inputs", gs->input_bytes, "%s", "");
-    return gs->step_bytes + gs->input_bytes;
+/* Adapters of a task that trains nothing; returns the bytes. */
+static uint64_t add_adapters(const run *r, plan_items *items) {
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < r->n_loras; i++) bytes += r->loras[i].a->bytes + r->loras[i].b->bytes;
+    if (bytes) add(items, "adapter", bytes, "%u modules", r->n_loras);
+    return bytes;
 }
 
-static void add_host(const run *r, plan_items *items, uint64_t past_loading) {
-    const graphs *gs = r->graphs;
+static uint64_t add_step(const plan_need *need, plan_items *items) {
+    const uint64_t workspace = need->main->workspace_bytes;
+    if (need->cache_bytes) add(items, "keys and values", need->cache_bytes, "%s", need->cache_note);
+    add(items, "activations", need->step_bytes - workspace, "%lld tokens a pass at most",
+        (long long)need->n_rows);
+    add(items, "workspace", workspace, "of the ops");
+    add(items, "inputs", need->input_bytes, "%s", "");
+    return need->cache_bytes + need->step_bytes + need->input_bytes;
+}
+
+static void add_host(
+    const run *r, const plan_need *need, plan_items *items, uint64_t past_loading) {
     const uint64_t loading = weights_load_bytes(r);
-    if (gs->host_bytes) add(items, "reference ops", gs->host_bytes, "on the host");
-    add(items, "process", r->process_bytes + gs->scratch_bytes, "the program, tokenizer and data%s",
-        is_host(r) ? "" : ", on the host");
-    past_loading += gs->host_bytes + gs->scratch_bytes;
+    if (need->host_bytes) add(items, "reference ops", need->host_bytes, "on the host");
+    add(items, "process", r->process_bytes + need->scratch_bytes,
+        "the program, tokenizer and data%s", is_host(r) ? "" : ", on the host");
+    past_loading += need->host_bytes + need->scratch_bytes;
     if (loading > past_loading)
         add(items, "loading", loading - past_loading, "more than a step needs");
 }
 
 /* All items, the device's first: *n_device of them. */
-static void make_items(const run *r, plan_items *items, uint32_t *n_device) {
+static void make_items(const run *r, const plan_need *need, plan_items *items, uint32_t *n_device) {
     items->n = 0;
     add_weights(r, items);
-    uint64_t past_loading = add_trained(r, items);
-    past_loading += add_step(r, items);
+    uint64_t past_loading = r->n_trainables ? add_trained(r, items) : add_adapters(r, items);
+    past_loading += add_step(need, items);
     *n_device = items->n;
-    add_host(r, items, is_host(r) ? past_loading : 0);
+    add_host(r, need, items, is_host(r) ? past_loading : 0);
 }
 
-uint64_t plan_total(const run *r) {
+uint64_t plan_total(const run *r, const plan_need *need) {
     plan_items items;
     uint32_t n;
     uint64_t total = 0;
-    make_items(r, &items, &n);
+    make_items(r, need, &items, &n);
     if (is_host(r)) n = items.n;
     for (uint32_t i = 0; i < n; i++) total += items.item[i].bytes;
     return total;
 }
 
 /* The part that neither the batch nor the length of rows changes. */
-static uint64_t fixed_bytes(const run *r) {
-    return plan_total(r) - r->graphs->step_bytes - r->graphs->input_bytes;
+static uint64_t fixed_bytes(const run *r, const plan_need *need) {
+    return plan_total(r, need) - need->cache_bytes - need->step_bytes - need->input_bytes;
 }
 
 /* What the total must not exceed; 0: unknown. */
@@ -125,8 +132,7 @@ static uint64_t limit_bytes(const run *r) {
     return available + (is_host(r) ? r->process_bytes : 0);
 }
 
-static void print_placement(const run *r, FILE *out) {
-    const plan *p = r->graphs->passes[PASS_TRAIN][0]->p;
+static void print_placement(const run *r, const plan *p, FILE *out) {
     char bytes[32];
     const char *sep = "";
     fprintf(out, "  ops on %s: %u native, %u decomposed, %u reference", r->dev.name, p->n_native,
@@ -149,12 +155,12 @@ static void print_line(FILE *out, const char *name, uint64_t bytes, const char *
     fprintf(out, "  %-16s %11s%s%s\n", name, format_bytes(bytes, text), *note ? "   " : "", note);
 }
 
-void plan_print(const run *r, FILE *out) {
+void plan_print(const run *r, const plan_need *need, FILE *out) {
     plan_items items;
-    char limit[32], steps[32], epoch[32], note[96] = "";
+    char limit[32], note[96] = "";
     uint32_t n_device;
     const int is_set = cfg_int(run_cfg(r, SECTION_RUN), "max_memory") != 0;
-    make_items(r, &items, &n_device);
+    make_items(r, need, &items, &n_device);
     if (is_host(r)) n_device = items.n;
     fprintf(out, "\nPlan for %s: %s\n", r->dev.name, r->dev.info.name);
     for (uint32_t i = 0; i < n_device; i++)
@@ -162,13 +168,10 @@ void plan_print(const run *r, FILE *out) {
     if (limit_bytes(r))
         snprintf(note, sizeof note, "of %s %s", format_bytes(limit_bytes(r), limit),
             is_set ? "that max_memory allows" : "available");
-    print_line(out, "peak", plan_total(r), note);
+    print_line(out, "peak", plan_total(r, need), note);
     for (uint32_t i = n_device; i < items.n; i++)
         print_line(out, items.item[i].name, items.item[i].bytes, items.item[i].note);
-    print_placement(r, out);
-    fprintf(out, "  %s steps, %s an epoch; %u row%s a pass, %u pass%s a step\n",
-        format_count(r->max_steps, steps), format_count(r->steps_per_epoch, epoch), r->batch_size,
-        r->batch_size == 1 ? "" : "s", r->accumulation, r->accumulation == 1 ? "" : "es");
+    print_placement(r, need->main, out);
 }
 
 /* --- when it does not fit --- */
@@ -189,38 +192,57 @@ static void hint(hints *h, const char *fmt, ...) {
     h->n += (size_t)n < left ? (size_t)n : left - 1;
 }
 
-/* Only changes that can help: a smaller batch does not where the weights alone are too much. */
-static void collect_hints(const run *r, uint64_t limit, hints *h) {
+/* Only changes that can help: a smaller pass does not where the weights alone are too much. */
+static void collect_hints(const run *r, const plan_need *need, uint64_t limit, hints *h) {
     const qfw_cfg *m = run_cfg(r, SECTION_MODEL);
-    const char *recompute = cfg_text(run_cfg(r, SECTION_TRAINER), "gradient_checkpointing");
     char bytes[32];
-    const int fits = fixed_bytes(r) < limit;
-    if (fits && r->batch_size > 1)
-        hint(h, "per_device_train_batch_size = %u with gradient_accumulation_steps = %u",
-            r->batch_size / 2, r->accumulation * 2);
-    if (fits && (!strcmp(recompute, "none") || !strcmp(recompute, "false")))
-        hint(h, "gradient_checkpointing = full");
-    if (!r->n_loras)
+    const int fits = fixed_bytes(r, need) < limit;
+    if (fits && *need->smaller) hint(h, "%s", need->smaller);
+    if (r->n_trainables && !r->n_loras)
         hint(h, "[adapter] use = lora");
     else if (!cfg_int(m, "load_in_4bit"))
         hint(h, "load_in_4bit = true");
     else if (!cfg_int(m, "bnb_4bit_use_double_quant"))
         hint(h, "bnb_4bit_use_double_quant = true");
-    if (fits)
-        hint(h, "max_length below %llu", (unsigned long long)dataset_longest(r->train, 1));
-    else
-        hint(h, "more than %s of memory, or a smaller model", format_bytes(fixed_bytes(r), bytes));
+    if (!fits)
+        hint(h, "more than %s of memory, or a smaller model",
+            format_bytes(fixed_bytes(r, need), bytes));
 }
 
-qfw_status plan_check(const run *r) {
-    const uint64_t limit = limit_bytes(r), total = plan_total(r);
+qfw_status plan_check(const run *r, const plan_need *need) {
+    const uint64_t limit = limit_bytes(r), total = plan_total(r, need);
     const int is_set = cfg_int(run_cfg(r, SECTION_RUN), "max_memory") != 0;
-    char need[32], have[32];
+    char needed[32], have[32];
     hints h = {.n = 0};
     if (!limit || total <= limit) return QFW_OK;
-    collect_hints(r, limit, &h);
+    collect_hints(r, need, limit, &h);
     return err_fail("E_PLAN_MEMORY", QFW_E_NOMEM, "%s: the plan needs %s, %s is %s; hint: %s",
-        r->dev.name, format_bytes(total, need),
+        r->dev.name, format_bytes(total, needed),
         is_set ? "[run] max_memory" : "what the device has free", format_bytes(limit, have),
         h.text);
+}
+
+/* --- the task train --- */
+
+plan_need train_need(const run *r) {
+    const graphs *gs = r->graphs;
+    const pass *train = gs->passes[PASS_TRAIN][0];
+    const char *recompute = cfg_text(run_cfg(r, SECTION_TRAINER), "gradient_checkpointing");
+    plan_need need = {.main = train->p,
+        .n_rows = train->n_rows,
+        .step_bytes = gs->step_bytes,
+        .input_bytes = gs->input_bytes,
+        .host_bytes = gs->host_bytes,
+        .scratch_bytes = gs->scratch_bytes};
+    char fewer[100] = "";
+    if (r->batch_size > 1)
+        snprintf(fewer, sizeof fewer,
+            "per_device_train_batch_size = %u with gradient_accumulation_steps = %u; or ",
+            r->batch_size / 2, r->accumulation * 2);
+    snprintf(need.smaller, sizeof need.smaller, "%s%smax_length below %llu", fewer,
+        !strcmp(recompute, "none") || !strcmp(recompute, "false")
+            ? "gradient_checkpointing = full; or "
+            : "",
+        (unsigned long long)dataset_longest(r->train, 1));
+    return need;
 }

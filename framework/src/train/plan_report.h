@@ -4,11 +4,22 @@
 
 #include "train/graphs.h"
 
+/* What a task takes besides weights, adapters and what is trained. */
+typedef struct plan_need {
+    const plan *main;                                            /* of its largest pass */
+    int64_t n_rows;                                              /* tokens of that pass */
+    uint64_t step_bytes, input_bytes, host_bytes, scratch_bytes; /* as in graphs */
+    uint64_t cache_bytes;                                        /* of keys and values */
+    char cache_note[64];
+    char smaller[200]; /* settings that would shrink the pass, for a hint; "" none */
+} plan_need;
+
+plan_need train_need(const run *r);
 /* Everything on the device; where the device is the host, also what qfw itself keeps there. */
-uint64_t plan_total(const run *r);
-void plan_print(const run *r, FILE *out);
+uint64_t plan_total(const run *r, const plan_need *need);
+void plan_print(const run *r, const plan_need *need, FILE *out);
 /* E_PLAN_MEMORY with the numbers and the changes that would help, if the plan exceeds max_memory or
  * what the device has free. */
-qfw_status plan_check(const run *r);
+qfw_status plan_check(const run *r, const plan_need *need);
 
 #endif

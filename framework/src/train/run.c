@@ -138,6 +138,13 @@ qfw_status run_open_device(run *r) {
     return adapters_declare(r);
 }
 
+static void print_steps(const run *r, FILE *out) {
+    char steps[32], epoch[32];
+    fprintf(out, "  %s steps, %s an epoch; %u row%s a pass, %u pass%s a step\n",
+        format_count(r->max_steps, steps), format_count(r->steps_per_epoch, epoch), r->batch_size,
+        r->batch_size == 1 ? "" : "s", r->accumulation, r->accumulation == 1 ? "" : "es");
+}
+
 /* Everything that can be known before memory is taken. */
 qfw_status train_prepare(run *r, FILE *out) {
     QFW_TRY(run_open_model(r));
@@ -148,9 +155,11 @@ qfw_status train_prepare(run *r, FILE *out) {
     QFW_TRY(trainables_declare(r));
     QFW_TRY(graphs_plan(r));
     r->process_bytes = process_resident();
-    plan_print(r, out);
+    const plan_need need = train_need(r);
+    plan_print(r, &need, out);
+    print_steps(r, out);
     fflush(out); /* before the lines of the log, where both go to one file */
-    return plan_check(r);
+    return plan_check(r, &need);
 }
 
 /* An output_dir that holds a run is neither overwritten nor mixed with another one by accident. */
@@ -191,6 +200,7 @@ static void print_outputs(const run *r, const progress *p, FILE *out) {
 }
 
 static void print_summary(const run *r, const progress *p, FILE *out) {
+    const plan_need need = train_need(r);
     char spent[32], peak[32], planned[32], steps[32], tokens[32], rate[32];
     const double seconds = (double)(p->spent_ns ? p->spent_ns : 1) * 1e-9;
     const uint64_t n = p->num_tokens - p->started_tokens;
@@ -200,7 +210,7 @@ static void print_summary(const run *r, const progress *p, FILE *out) {
     fprintf(out, "  loss       %.4f first, %.4f last", p->first_loss, p->last_loss);
     if (!isnan(p->last_eval_loss)) fprintf(out, ", %.4f on the eval rows", p->last_eval_loss);
     fprintf(out, "\n  memory     %s at the peak, %s planned\n", format_bytes(process_peak(), peak),
-        format_bytes(plan_total(r), planned));
+        format_bytes(plan_total(r, &need), planned));
     print_outputs(r, p, out);
 }
 
