@@ -9,7 +9,7 @@
 #ifndef SERVE_ENGINE_H
 #define SERVE_ENGINE_H
 
-#include "train/run.h"
+#include "train/plan_report.h"
 
 typedef struct engine_opts {
     uint32_t n_slots;
@@ -25,6 +25,7 @@ qfw_status engine_plan(run *r, const engine_opts *o, engine **out);
 /* Take the memory. After store_alloc. */
 qfw_status engine_alloc(engine *e);
 void engine_destroy(engine *e); /* NULL is ignored */
+plan_need engine_need(const engine *e);
 int64_t engine_vocab(const engine *e);
 
 /* The sequence of a slot, and how long it is. */

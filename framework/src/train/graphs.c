@@ -13,7 +13,7 @@ static store_entry *find_weight(const void *arg, const char *name) {
     return NULL;
 }
 
-static uint32_t fallback_of(const run *r) {
+uint32_t graphs_fallback(const run *r) {
     const char *word = cfg_text(run_cfg(r, SECTION_BACKEND), "fallback");
     return !strcmp(word, "allow")  ? FALLBACK_ALLOW
            : !strcmp(word, "warn") ? FALLBACK_WARN
@@ -84,7 +84,7 @@ static qfw_status build_pass(run *r, uint32_t kind, int64_t n_rows, pass *p) {
         return err_fail("E_PLUG_METRICS", QFW_E_INTERNAL, "trainer %s: %zu metrics, at most %d",
             r->trainer_component->name, p->g->n_metrics, MAX_METRICS);
     if (kind == PASS_TRAIN) QFW_TRY(emit_gradients(r, p));
-    return plan_create(p->g, &r->dev, fallback_of(r), &p->loss, 1, &p->p);
+    return plan_create(p->g, &r->dev, graphs_fallback(r), &p->loss, 1, &p->p);
 }
 
 static qfw_status add_pass(run *r, uint32_t kind, int64_t n_rows, pass **out) {
@@ -116,7 +116,7 @@ static qfw_status build_norm(run *r) {
         if (i) QFW_TRY(qfw_binary(g, QFW_ADD, gs->sumsq, sum, &sum));
         gs->sumsq = sum;
     }
-    return plan_create(gs->norm.g, &r->dev, fallback_of(r), &gs->sumsq, 1, &gs->norm.p);
+    return plan_create(gs->norm.g, &r->dev, graphs_fallback(r), &gs->sumsq, 1, &gs->norm.p);
 }
 
 static qfw_status build_update(run *r) {
@@ -143,22 +143,29 @@ static qfw_status build_update(run *r) {
         QFW_TRY(qfw_fill(g, 0, t->info.rank, t->info.dim, &zero));
         QFW_TRY(g->api->assign(g, grad, zero));
     }
-    return plan_create(gs->update.g, &r->dev, fallback_of(r), NULL, 0, &gs->update.p);
+    return plan_create(gs->update.g, &r->dev, graphs_fallback(r), NULL, 0, &gs->update.p);
 }
 
-/* Bytes of a graph value that is dense. */
-static uint64_t value_bytes(const graph *g, qfw_val v) {
+uint64_t graphs_value_bytes(const graph *g, qfw_val v) {
     const op_shape *shape = &graph_get(g, v)->shape;
     uint64_t bytes = qfw_dtype_bytes(shape->dtype);
     for (uint32_t d = 0; d < shape->rank; d++) bytes *= (uint64_t)shape->dim[d];
     return bytes;
 }
 
+uint64_t graphs_largest_input(const graph *g) {
+    uint64_t most = 0;
+    for (qfw_val v = 1; v <= g->n_values; v++) {
+        const uint64_t bytes = graph_get(g, v)->kind == VALUE_INPUT ? graphs_value_bytes(g, v) : 0;
+        if (bytes > most) most = bytes;
+    }
+    return most;
+}
+
 static void note_need(graphs *gs, const plan *p) {
     if (!p) return;
-    for (qfw_val v = 1; v <= p->g->n_values; v++)
-        if (graph_get(p->g, v)->kind == VALUE_INPUT && value_bytes(p->g, v) > gs->scratch_bytes)
-            gs->scratch_bytes = value_bytes(p->g, v);
+    const uint64_t largest = graphs_largest_input(p->g);
+    if (largest > gs->scratch_bytes) gs->scratch_bytes = largest;
     if (p->step_bytes > gs->step_bytes) gs->step_bytes = p->step_bytes;
     if (p->host_bytes > gs->host_bytes) gs->host_bytes = p->host_bytes;
     if (p->input_bytes > gs->input_bytes) gs->input_bytes = p->input_bytes;
@@ -266,7 +273,7 @@ static qfw_status write_inputs(run *r, pass *p, const batch *b, float inv_weight
     const char *name;
     qfw_val v;
     for (uint32_t i = 0; (name = exec_input(p->e, i, &v)) != NULL; i++) {
-        const uint64_t bytes = value_bytes(p->g, v);
+        const uint64_t bytes = graphs_value_bytes(p->g, v);
         const void *data = core_input(b, name, &inv_weight);
         if (!data) {
             const int of_model = v < p->past_model;

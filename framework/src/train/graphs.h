@@ -36,6 +36,9 @@ struct graphs {
 
 /* What names mean in a graph of this run. */
 graph_env graphs_env(const run *r, uint32_t training);
+uint32_t graphs_fallback(const run *r);                 /* FALLBACK_* */
+uint64_t graphs_value_bytes(const graph *g, qfw_val v); /* of a dense value */
+uint64_t graphs_largest_input(const graph *g);          /* bytes */
 /* Build and plan the largest training and evaluation pass, the norm and the update. Nothing is
  * allocated on the device. */
 qfw_status graphs_plan(run *r);
