@@ -1,7 +1,7 @@
 /* engine.c -- passes over the cache: what is appended is cut into passes of at most pass_rows, each
  * a stretch of some slots' sequences, and the graph's segments say where in the cache they stand.
  *
- * Slot s owns rows s * slot_tokens .. of every cache; token t of its sequence lies in row t of them.
+ * Slot s owns rows s * slot_tokens .. of each cache; token t of its sequence lies in row t of them.
  */
 #include "serve/engine.h"
 
