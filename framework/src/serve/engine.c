@@ -257,6 +257,11 @@ plan_need engine_need(const engine *e) {
 }
 
 int64_t engine_vocab(const engine *e) { return e->r->facts.vocab; }
+uint32_t engine_slots(const engine *e) { return e->o.n_slots; }
+int64_t engine_room(const engine *e) {
+    const int64_t most = e->r->facts.max_positions;
+    return most < e->o.slot_tokens ? most : e->o.slot_tokens;
+}
 
 const int32_t *engine_tokens(const engine *e, uint32_t slot_number, int64_t *n) {
     *n = e->slots[slot_number].n;
@@ -394,9 +399,6 @@ static qfw_status run_pass(engine *e, const engine_append *appends, uint32_t n, 
 static qfw_status check_appends(const engine *e, const engine_append *appends, uint32_t n) {
     for (uint32_t i = 0; i < n; i++) {
         const engine_append *a = &appends[i];
-        const int64_t most = e->r->facts.max_positions < e->o.slot_tokens
-                                 ? e->r->facts.max_positions
-                                 : e->o.slot_tokens;
         if (a->slot >= e->o.n_slots || a->n < 1)
             return err_fail("E_INTERNAL", QFW_E_INVALID, "engine: slot %u of %u, %lld tokens",
                 a->slot, e->o.n_slots, (long long)a->n);
@@ -404,10 +406,10 @@ static qfw_status check_appends(const engine *e, const engine_append *appends, u
             if (appends[k].slot == a->slot)
                 return err_fail(
                     "E_INTERNAL", QFW_E_INVALID, "engine: slot %u stands twice", a->slot);
-        if (e->slots[a->slot].n + a->n > most)
+        if (e->slots[a->slot].n + a->n > engine_room(e))
             return err_fail("E_DATA_LENGTH", QFW_E_DATA,
                 "a sequence of %lld tokens, at most %lld fit",
-                (long long)(e->slots[a->slot].n + a->n), (long long)most);
+                (long long)(e->slots[a->slot].n + a->n), (long long)engine_room(e));
     }
     return QFW_OK;
 }

@@ -27,6 +27,8 @@ qfw_status engine_alloc(engine *e);
 void engine_destroy(engine *e); /* NULL is ignored */
 plan_need engine_need(const engine *e);
 int64_t engine_vocab(const engine *e);
+uint32_t engine_slots(const engine *e);
+int64_t engine_room(const engine *e); /* tokens that a slot can hold, as the model allows, too */
 
 /* The sequence of a slot, and how long it is. */
 const int32_t *engine_tokens(const engine *e, uint32_t slot, int64_t *n);

@@ -18,10 +18,15 @@ typedef struct sampling {
     uint64_t seed;
 } sampling;
 
-/* The next token of a sequence (its tokens so far are for the penalty). `work` has room for
- * 2 * vocab floats; logits are not changed. */
+/* A token with what speaks for it. */
+typedef struct candidate {
+    float logit;
+    int32_t token;
+} candidate;
+/* The next token of a sequence (its tokens so far are for the penalty). `work` has room for vocab
+ * candidates. */
 int32_t sample_token(const sampling *s, const float *logits, int64_t vocab, const int32_t *tokens,
-    int64_t n_tokens, uint64_t key, int64_t place, float *work);
+    int64_t n_tokens, uint64_t key, int64_t place, candidate *work);
 
 /* One sequence to be continued. */
 typedef struct generation {
