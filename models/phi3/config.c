@@ -11,6 +11,9 @@
 
 #include "phi3.h"
 
+/* Published ones have up to 40; planning takes time with the square of them. */
+enum { MAX_LAYERS = 256 };
+
 typedef struct reader { /* one config.json while it is read; the first failure sticks */
     const qfw_host *host;
     const qfw_doc_api *api;
@@ -33,17 +36,48 @@ static uint32_t kind_of(const reader *r, const char *ptr) {
     return kind == QFW_DOC_NULL ? (uint32_t)QFW_DOC_ABSENT : kind;
 }
 
+/* "found the string "3072", wanted an integer". */
+static void reject_type(reader *r, const char *ptr, const char *wanted) {
+    char found[80] = "an object";
+    const char *text = "";
+    int64_t whole = 0;
+    double real = 0;
+    if (r->status != QFW_OK) return;
+    switch (r->api->kind(r->doc, ptr)) {
+    case QFW_DOC_BOOL:
+        (void)r->api->i64(r->doc, ptr, &whole);
+        snprintf(found, sizeof found, "%s", whole ? "true" : "false");
+        break;
+    case QFW_DOC_INT:
+        (void)r->api->i64(r->doc, ptr, &whole);
+        snprintf(found, sizeof found, "the integer %lld", (long long)whole);
+        break;
+    case QFW_DOC_REAL:
+        (void)r->api->f64(r->doc, ptr, &real);
+        snprintf(found, sizeof found, "the real %g", real);
+        break;
+    case QFW_DOC_STRING:
+        (void)r->api->str(r->doc, ptr, &text);
+        snprintf(found, sizeof found, "the string \"%.60s\"", text);
+        break;
+    case QFW_DOC_ARRAY: snprintf(found, sizeof found, "an array"); break;
+    default: break;
+    }
+    reject(r, ptr, "E_CFG_TYPE: found %s, wanted %s", found, wanted);
+}
+
 /* An integer in lo..hi; a key that is not there gives `dflt`, or an error when dflt is below lo. */
 static int64_t read_int(reader *r, const char *ptr, int64_t lo, int64_t hi, int64_t dflt) {
     int64_t value = dflt;
     if (r->status != QFW_OK) return 0;
     if (kind_of(r, ptr) == QFW_DOC_ABSENT) {
-        if (dflt < lo) reject(r, ptr, "E_CFG_RANGE: missing, a Phi-3 config needs it");
+        if (dflt < lo) reject(r, ptr, "E_CFG_RANGE: null or missing, a Phi-3 config needs it");
         return dflt;
     }
     if (r->api->kind(r->doc, ptr) != QFW_DOC_INT) {
-        reject(r, ptr, "E_CFG_TYPE: not an integer, wanted one in %lld..%lld", (long long)lo,
-            (long long)hi);
+        char wanted[80];
+        snprintf(wanted, sizeof wanted, "an integer in %lld..%lld", (long long)lo, (long long)hi);
+        reject_type(r, ptr, wanted);
         return 0;
     }
     r->status = r->api->i64(r->doc, ptr, &value);
@@ -58,7 +92,9 @@ static double read_real(reader *r, const char *ptr, double lo, double hi, double
     if (r->status != QFW_OK || kind_of(r, ptr) == QFW_DOC_ABSENT) return value;
     const uint32_t kind = r->api->kind(r->doc, ptr);
     if (kind != QFW_DOC_INT && kind != QFW_DOC_REAL) {
-        reject(r, ptr, "E_CFG_TYPE: not a number, wanted one in %g..%g", lo, hi);
+        char wanted[80];
+        snprintf(wanted, sizeof wanted, "a number in %g..%g", lo, hi);
+        reject_type(r, ptr, wanted);
         return dflt;
     }
     r->status = r->api->f64(r->doc, ptr, &value);
@@ -71,7 +107,7 @@ static int read_bool(reader *r, const char *ptr, int dflt) {
     int64_t value = dflt;
     if (r->status != QFW_OK || kind_of(r, ptr) == QFW_DOC_ABSENT) return dflt;
     if (r->api->kind(r->doc, ptr) != QFW_DOC_BOOL)
-        reject(r, ptr, "E_CFG_TYPE: not true or false");
+        reject_type(r, ptr, "true or false");
     else
         r->status = r->api->i64(r->doc, ptr, &value);
     return (int)value;
@@ -82,7 +118,7 @@ static const char *read_str(reader *r, const char *ptr, const char *dflt) {
     const char *value = dflt;
     if (r->status != QFW_OK || kind_of(r, ptr) == QFW_DOC_ABSENT) return dflt;
     if (r->api->kind(r->doc, ptr) != QFW_DOC_STRING)
-        reject(r, ptr, "E_CFG_TYPE: not a string");
+        reject_type(r, ptr, "a string");
     else
         r->status = r->api->str(r->doc, ptr, &value);
     return value;
@@ -141,16 +177,19 @@ static void check_fixed(reader *r) {
         reject(r, "/attention_bias", "E_CFG_UNSUPPORTED: true, wanted false");
     static const char *const dropouts[] = {
         "/attention_dropout", "/resid_pdrop", "/embd_pdrop", NULL};
-    for (const char *const *d = dropouts; *d; d++)
-        if (read_real(r, *d, 0, 1, 0) != 0)
-            reject(r, *d, "E_CFG_UNSUPPORTED: not 0; Phi-3 is trained without dropout of its own");
+    for (const char *const *d = dropouts; *d; d++) {
+        const double p = read_real(r, *d, 0, 1, 0);
+        if (p != 0)
+            reject(r, *d,
+                "E_CFG_UNSUPPORTED: %g, wanted 0: Phi-3 is trained without dropout of its own", p);
+    }
 }
 
 static void read_sizes(reader *r, phi3_config *c) {
     c->vocab = read_int(r, "/vocab_size", 2, 1 << 24, -1);
     c->width = read_int(r, "/hidden_size", 1, 1 << 20, -1);
     c->ffn = read_int(r, "/intermediate_size", 1, 1 << 22, -1);
-    c->n_layers = read_int(r, "/num_hidden_layers", 1, 4096, -1);
+    c->n_layers = read_int(r, "/num_hidden_layers", 1, MAX_LAYERS, -1);
     c->n_heads = read_int(r, "/num_attention_heads", 1, 1 << 14, -1);
     c->n_kv_heads = read_int(r, "/num_key_value_heads", 1, 1 << 14, c->n_heads);
     c->max_positions = read_int(r, "/max_position_embeddings", 1, 1 << 30, -1);
@@ -176,11 +215,22 @@ static void read_sizes(reader *r, phi3_config *c) {
             (long long)c->head_dim, (long long)(c->width / c->n_heads));
 }
 
-/* Where the rotary keys stand: "/rope_parameters" (transformers 5) or "/rope_scaling". */
-static const char *rope_at(const reader *r) {
-    if (kind_of(r, "/rope_parameters") == QFW_DOC_OBJECT) return "/rope_parameters";
-    if (kind_of(r, "/rope_scaling") == QFW_DOC_OBJECT) return "/rope_scaling";
-    return NULL;
+/* Where the rotary keys stand: "/rope_parameters" (transformers 5) or "/rope_scaling"; NULL:
+ * nowhere. */
+static const char *rope_at(reader *r) {
+    static const char *const places[] = {"/rope_parameters", "/rope_scaling"};
+    const char *found = NULL;
+    for (int i = 0; i < 2; i++) {
+        const uint32_t kind = kind_of(r, places[i]);
+        if (kind == QFW_DOC_ABSENT) continue;
+        if (kind != QFW_DOC_OBJECT) reject_type(r, places[i], "an object or null");
+        if (found)
+            reject(r, places[i],
+                "E_CFG_RELATION: rope_parameters is there, too, wanted one of them: which counts "
+                "is not said");
+        found = places[i];
+    }
+    return found;
 }
 
 static char *at(char *buf, size_t cap, const char *base, const char *key) {
@@ -226,6 +276,11 @@ static void read_longrope(reader *r, qfw_inst *m, const char *base) {
     const double dflt = scale <= 1 ? 1 : sqrt(1 + log(scale) / log((double)c->original_max));
     c->attention_factor =
         read_real(r, at(ptr, sizeof ptr, base, "attention_factor"), 1e-3, 1e3, dflt);
+    if (!(c->attention_factor <= 1e3))
+        reject(r, ptr,
+            "E_CFG_RELATION: null or missing, and original_max_position_embeddings %lld gives "
+            "none",
+            (long long)c->original_max);
 }
 
 static void read_rope(reader *r, qfw_inst *m) {
@@ -278,6 +333,7 @@ static void read_rope(reader *r, qfw_inst *m) {
 qfw_status phi3_read_config(qfw_inst *m, const qfw_doc *doc) {
     reader r = {m->host, (const qfw_doc_api *)m->host->extension(m->host, "qfw.doc/1"), doc, 0};
     if (!r.api) return qfw_fail(m->host, QFW_E_ABI, "phi3: the host has no qfw.doc/1");
+    if (r.api->kind(doc, "") != QFW_DOC_OBJECT) reject_type(&r, "", "an object");
     check_fixed(&r);
     check_keys(&r, "", known_keys, ignored_keys);
     read_sizes(&r, &m->config);
