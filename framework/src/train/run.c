@@ -215,6 +215,7 @@ static void print_summary(const run *r, const progress *p, FILE *out) {
 }
 
 qfw_status run_load_weights(run *r) {
+    QFW_TRY(weights_open(r));
     QFW_TRY(store_alloc(r->store));
     QFW_TRY(weights_load(r));
     return adapters_init(r);
@@ -225,12 +226,21 @@ qfw_status train_load(run *r) {
     return graphs_alloc(r);
 }
 
+/* The folder is made first: that it cannot be is said before the weights are read. It does not stay
+ * when they cannot be. */
+static qfw_status make_output(run *r, const char *folder) {
+    const int is_new = !dir_exists(folder);
+    QFW_TRY(dir_make(folder));
+    const qfw_status status = train_load(r);
+    if (status != QFW_OK && is_new) (void)rmdir(folder);
+    return status;
+}
+
 static qfw_status train(run *r, FILE *out) {
     const char *folder = text_of(r, SECTION_RUN, "output_dir");
     progress p = {0};
     QFW_TRY(claim_output(r));
-    QFW_TRY(dir_make(folder));
-    QFW_TRY(train_load(r));
+    QFW_TRY(make_output(r, folder));
     QFW_TRY(outputs_resolved(r, folder));
     QFW_TRY(train_loop(r, &p));
     QFW_TRY(outputs_weights(r, folder));
@@ -243,6 +253,7 @@ static qfw_status train(run *r, FILE *out) {
 void run_close(run *r) {
     if (!r) return;
     graphs_destroy(r->graphs);
+    st_close(r->files);
     store_destroy(r->store);
     for (uint32_t i = 0; i < r->n_loras; i++) mem_free((void *)r->loras[i].module);
     mem_free(r->loras);

@@ -9,6 +9,7 @@
 #define TRAIN_RUN_H
 
 #include "base/option.h"
+#include "files/safetensors.h"
 #include "graph/exec.h"
 #include "plugin/loader.h"
 #include "qfw/optimizer.h"
@@ -77,6 +78,7 @@ typedef struct run {
     qfw_inst *model_inst, *trainer_inst, *optimizer_inst;
     qfw_model_facts facts;
     qfw_doc *model_config;
+    st_file *files; /* the checkpoint, between weights_open and weights_load */
 
     tokenizer *tok;
     const chat_template *chat;
@@ -128,7 +130,10 @@ qfw_status weights_describe(run *r); /* r->weights from the model; r->facts */
 qfw_status weights_declare(run *r);  /* store entries */
 /* Host memory that weights_load takes, and gives back. After weights_declare. */
 uint64_t weights_load_bytes(const run *r);
-qfw_status weights_load(run *r); /* from files, or fresh */
+/* Open r->files and compare its names and shapes with the model's, before memory is taken. Fresh
+ * weights need none. */
+qfw_status weights_open(run *r);
+qfw_status weights_load(run *r); /* from r->files, which it closes, or fresh */
 
 /* adapters.c */
 qfw_status adapters_declare(run *r); /* r->loras with their entries */

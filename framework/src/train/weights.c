@@ -5,6 +5,7 @@
  * written to the device. Missing, misshapen and unknown tensors are all listed before
  * anything is read.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -99,6 +100,7 @@ static scratch_size scratch_need(const run *r) {
     for (uint32_t i = 0; i < r->n_weights; i++) {
         const model_weight *w = &r->weights[i];
         const int64_t n = qfw_tensor_count(&w->entry->t);
+        if (w->tied) at_least(&need.values, 2 * (uint64_t)columns(&w->desc)); /* check_tied */
         if (w->tied) continue;
         at_least(&need.values, (uint64_t)(slab_rows(w) * columns(&w->desc)));
         if (!w->entry->t.quant) continue;
@@ -181,14 +183,51 @@ static uint32_t layout_of(const st_file *f, const qfw_param_desc *d) {
     return UINT32_MAX;
 }
 
+enum { SHAPE_TEXT = 192 };
+
+/* "[64, 128]" */
+static const char *shape_text(uint32_t rank, const int64_t *dim, char buf[SHAPE_TEXT]) {
+    size_t n = 0;
+    for (uint32_t i = 0; i < rank && n < SHAPE_TEXT; i++)
+        n += (size_t)snprintf(buf + n, SHAPE_TEXT - n, "%s%lld", i ? ", " : "[", (long long)dim[i]);
+    if (n < SHAPE_TEXT) snprintf(buf + n, SHAPE_TEXT - n, rank ? "]" : "[]");
+    return buf;
+}
+
 static void check_shape(const qfw_param_desc *d, const qfw_source *s, const st_tensor *t) {
+    const int64_t wanted[2] = {s->rows, d->dim[1]};
+    char found_text[SHAPE_TEXT], wanted_text[SHAPE_TEXT];
     const int ok =
         t->rank == d->rank && t->dim[0] == s->rows && (d->rank < 2 || t->dim[1] == d->dim[1]);
     if (ok) return;
     (void)err_also("E_MODEL_SHAPE", QFW_E_DATA,
-        "%s: %s: rank %u, [%lld, %lld], wanted [%lld, %lld] as config.json says", t->file, t->name,
-        t->rank, (long long)t->dim[0], (long long)(t->rank > 1 ? t->dim[1] : 1), (long long)s->rows,
-        (long long)(d->rank > 1 ? d->dim[1] : 1));
+        "%s: %s: shape %s, wanted %s by the sizes in config.json", t->file, t->name,
+        shape_text(t->rank, t->dim, found_text), shape_text(d->rank, wanted, wanted_text));
+}
+
+static void check_dtype(const st_tensor *t) {
+    if (t->dtype == QFW_F32 || t->dtype == QFW_BF16 || t->dtype == QFW_F16) return;
+    (void)err_also("E_ST_DTYPE", QFW_E_DATA,
+        "%s: tensor \"%.100s\": dtype: %s, wanted F32, BF16 or F16", t->file, t->name,
+        t->dtype_name);
+}
+
+static int is_read(const run *r, const st_file *f, const char *tensor) {
+    for (uint32_t i = 0; i < r->n_weights; i++) {
+        const qfw_param_desc *d = &r->weights[i].desc;
+        for (uint32_t s = 0; s < d->n_sources; s++)
+            if (!strcmp(d->sources[s].tensor, tensor))
+                return d->sources[s].layout == layout_of(f, d);
+    }
+    return 0;
+}
+
+static void list_extra(const run *r, const st_file *f) {
+    for (uint32_t i = 0; i < st_count(f); i++)
+        if (!is_read(r, f, st_at(f, i)->name))
+            (void)err_also("E_MODEL_EXTRA", QFW_E_DATA,
+                "%s: %s: a tensor that the model does not have, or has in another form there, too",
+                st_at(f, i)->file, st_at(f, i)->name);
 }
 
 /* Every weight is there in one layout with the right shape, and nothing else is there. */
@@ -207,20 +246,11 @@ static qfw_status check_files(const run *r, const st_file *f) {
         for (uint32_t s = 0; s < d->n_sources; s++) {
             if (d->sources[s].layout != layout) continue;
             check_shape(d, &d->sources[s], st_find(f, d->sources[s].tensor));
+            check_dtype(st_find(f, d->sources[s].tensor));
             expected++;
         }
     }
-    for (uint32_t t = 0; err_status() == QFW_OK && expected < st_count(f) && t < st_count(f); t++) {
-        int known = 0;
-        for (uint32_t i = 0; !known && i < r->n_weights; i++)
-            for (uint32_t s = 0; s < r->weights[i].desc.n_sources; s++)
-                known |= !strcmp(r->weights[i].desc.sources[s].tensor, st_at(f, t)->name);
-        if (!known)
-            (void)err_also("E_MODEL_EXTRA", QFW_E_DATA,
-                "%s: %s: a tensor that the model does not "
-                "have",
-                st_at(f, t)->file, st_at(f, t)->name);
-    }
+    if (err_status() == QFW_OK && expected < st_count(f)) list_extra(r, f);
     return err_status();
 }
 
@@ -296,6 +326,30 @@ uint64_t weights_load_bytes(const run *r) {
            n.nested * sizeof(float);
 }
 
+/* A checkpoint may hold the tied weight, too. If it is another one there, file and config.json
+ * describe different models. `values` has room for a slab, here for two halves of one. */
+static qfw_status check_tied(const run *r, const model_weight *w, float *values) {
+    const qfw_param_desc *d = &w->desc, *other = &r->weights[w->tied - 1].desc;
+    const st_tensor *t = r->files ? st_find(r->files, d->name) : NULL;
+    const st_tensor *tied_to = r->files ? st_find(r->files, other->name) : NULL;
+    const int64_t cols = columns(d), step = slab_rows(w) / 2 > 0 ? slab_rows(w) / 2 : 1;
+    if (!t || !tied_to) return QFW_OK;
+    for (int64_t row = 0, rows; row < d->dim[0]; row += rows) {
+        rows = d->dim[0] - row < step ? d->dim[0] - row : step;
+        float *others = values + rows * cols;
+        QFW_TRY(st_read_f32(r->files, t, row, rows, values));
+        QFW_TRY(st_read_f32(r->files, tied_to, row, rows, others));
+        for (int64_t i = 0; i < rows * cols; i++)
+            if (values[i] != others[i])
+                return err_fail("E_CFG_UNSUPPORTED", QFW_E_DATA,
+                    "%s: %s: value %lld is not that of %s, but config.json says that they are one "
+                    "(tie_word_embeddings); hint: tie_word_embeddings = false there, if the file "
+                    "is right",
+                    t->file, d->name, (long long)(row * cols + i), other->name);
+    }
+    return QFW_OK;
+}
+
 static void say_loading(const run *r, uint32_t i) {
     char text[96];
     snprintf(text, sizeof text, "%s weights: %u of %u",
@@ -304,20 +358,25 @@ static void say_loading(const run *r, uint32_t i) {
     log_status(text);
 }
 
+qfw_status weights_open(run *r) {
+    const qfw_cfg *model = run_cfg(r, SECTION_MODEL);
+    if (!strcmp(cfg_text(model, "init"), "random")) return QFW_OK;
+    QFW_TRY(st_open_folder(cfg_text(model, "path"), &r->files));
+    return check_files(r, r->files);
+}
+
 qfw_status weights_load(run *r) {
-    const int is_fresh = !strcmp(cfg_text(run_cfg(r, SECTION_MODEL), "init"), "random");
     scratch host = {.values = NULL};
-    st_file *f = NULL;
-    if (!is_fresh) QFW_TRY(st_open_folder(cfg_text(run_cfg(r, SECTION_MODEL), "path"), &f));
-    qfw_status status = is_fresh ? QFW_OK : check_files(r, f);
-    if (status == QFW_OK) status = scratch_alloc(&host, scratch_need(r));
+    qfw_status status = scratch_alloc(&host, scratch_need(r));
     for (uint32_t i = 0; status == QFW_OK && i < r->n_weights; i++) {
         say_loading(r, i);
-        if (!r->weights[i].tied) status = load_weight(r, &r->weights[i], f, &host);
+        status = r->weights[i].tied ? check_tied(r, &r->weights[i], host.values)
+                                    : load_weight(r, &r->weights[i], r->files, &host);
     }
     log_status(NULL);
-    if (status == QFW_OK && f) status = st_unchanged(f);
+    if (status == QFW_OK && r->files) status = st_unchanged(r->files);
     scratch_free(&host);
-    st_close(f);
+    st_close(r->files);
+    r->files = NULL;
     return status;
 }
