@@ -1,4 +1,4 @@
-/* rubric.c -- see rubric.h: wordings are cut at their {names} once and filled for every question. */
+/* rubric.c -- see rubric.h: wordings are cut at their {names} once, then filled for a question. */
 #include "serve/rubric.h"
 
 #include <stdio.h>
