@@ -52,8 +52,11 @@ typedef struct qfw_encoder_api {
     /* A list of token ids, taken as it is, and a list as long of labels (the same ids, or
      * QFW_IGNORE_LABEL where a token is not trained); no `labels` there: all are trained. */
     qfw_status (*tokens)(qfw_encoder *e, const char *ids, const char *labels);
+    /* A string, or a list of messages that ends in a user turn, ready to be continued: nothing in
+     * it is trained. */
+    qfw_status (*prompt)(qfw_encoder *e, const char *ptr);
 } qfw_encoder_api;
-QFW_SEALED(qfw_encoder_api, tokens);
+QFW_SEALED(qfw_encoder_api, prompt);
 
 /* What collate answers: sequences of the examples, in batch order. */
 typedef struct qfw_seq_ref {

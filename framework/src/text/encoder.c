@@ -298,6 +298,37 @@ static qfw_status encoder_pair(
     return pair_of_strings(e, prompt, completion, train);
 }
 
+/* --- prompts --- */
+
+static qfw_status prompt_of_messages(qfw_encoder *e, const char *ptr) {
+    char place[PLACE_BYTES];
+    e->n_messages = 0;
+    QFW_TRY(read_messages(e, ptr));
+    QFW_TRY(check_template(e, ptr));
+    QFW_TRY(check_messages(e, ptr, e->n_messages, ptr));
+    if (!strcmp(e->message[e->n_messages - 1].role, "user"))
+        return encode_messages(e, ptr, e->n_messages, 1, &e->whole);
+    snprintf(place, sizeof place, "%s/%zu/role", ptr, e->n_messages - 1);
+    return fail_at(e, place, "wanted user: the model is to answer the last turn");
+}
+
+static qfw_status encoder_prompt(qfw_encoder *e, const char *ptr) {
+    const char *text = NULL;
+    note_key(e, ptr);
+    if (json_doc_api.kind(e->row, ptr) == QFW_DOC_ARRAY) {
+        QFW_TRY(prompt_of_messages(e, ptr));
+    } else {
+        QFW_TRY(json_doc_api.str(e->row, ptr, &text));
+        QFW_TRY(encode_strings(e, ptr, text, "", &e->whole));
+    }
+    if (!e->whole.n) return fail_at(e, ptr, "no tokens, wanted at least one");
+    const draft d = {.ptr = ptr, .token = e->whole.id, .n = e->whole.n, .first = e->whole.n};
+    const int untrained = e->untrained;
+    QFW_TRY(add_sequence(e, &d));
+    e->untrained = untrained; /* nor was it meant to be */
+    return QFW_OK;
+}
+
 /* --- tokens --- */
 
 /* Item i of a list of integers, which is `low` at least and below the limit of ids. */
@@ -360,6 +391,7 @@ const qfw_encoder_api encoder_api = {
     .pair = encoder_pair,
     .messages = encoder_messages,
     .tokens = encoder_tokens,
+    .prompt = encoder_prompt,
 };
 
 /* A trainer's failure, with the row's place if it did not say it. */

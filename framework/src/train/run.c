@@ -54,11 +54,11 @@ static qfw_status open_text(run *r) {
     return QFW_OK;
 }
 
-static qfw_status open_set(run *r, const char *key, dataset **out) {
+dataset_opts run_dataset_opts(const run *r) {
     const qfw_cfg *d = run_cfg(r, SECTION_DATA);
     const char *overlong = cfg_text(d, "overlong");
     const int64_t max_length = cfg_int(d, "max_length");
-    const dataset_opts o = {.tok = r->tok,
+    return (dataset_opts){.tok = r->tok,
         .chat = r->chat,
         .system_policy =
             !strcmp(cfg_text(d, "system_turn"), "fold") ? CHAT_SYSTEM_FOLD : CHAT_SYSTEM_ERROR,
@@ -68,10 +68,14 @@ static qfw_status open_set(run *r, const char *key, dataset **out) {
                     : !strcmp(overlong, "truncate") ? OVERLONG_TRUNCATE
                                                     : OVERLONG_DROP,
         .drop_untrained = !strcmp(cfg_text(d, "untrained"), "drop"),
-        .max_line = (uint64_t)cfg_int(d, "max_line"),
-        .trainer = r->trainer,
-        .trainer_inst = r->trainer_inst};
-    return dataset_open(cfg_text(d, key), &o, out);
+        .max_line = (uint64_t)cfg_int(d, "max_line")};
+}
+
+static qfw_status open_set(run *r, const char *key, dataset **out) {
+    dataset_opts o = run_dataset_opts(r);
+    o.trainer = r->trainer;
+    o.trainer_inst = r->trainer_inst;
+    return dataset_open(cfg_text(run_cfg(r, SECTION_DATA), key), &o, out);
 }
 
 static qfw_status open_data(run *r, FILE *out) {

@@ -33,6 +33,8 @@ enum {
     SECTION_OPTIMIZER,
     SECTION_EXPORT,
     SECTION_GENERATE,
+    SECTION_RUBRIC,
+    SECTION_SCORE,
     SECTION_PLUGINS,
     CORE_SECTIONS,
     SECTION_BACKEND_OWN = CORE_SECTIONS,
@@ -107,6 +109,8 @@ static inline const qfw_cfg *run_cfg(const run *r, uint32_t section) {
 qfw_status run_start(const run_flags *flags, run **opened);
 /* Threads, seed, model and tokenizer. */
 qfw_status run_open_model(run *r);
+/* What [data] says of rows; the file and the trainer are the caller's. After run_open_model. */
+dataset_opts run_dataset_opts(const run *r);
 /* The device, and the names and sizes of weights and adapters on it. */
 qfw_status run_open_device(run *r);
 /* Memory and weights. */
