@@ -228,7 +228,9 @@ static int say_more(scorer *s, lane *l, const float *logits, int *bad) {
     int64_t n = 0;
     const int32_t token = most_probable(logits, engine_vocab(s->e));
     (void)engine_tokens(s->e, l->slot, &n);
-    if (token == tokenizer_eos(s->o.tok) || tokenizer_is_special(s->o.tok, token)) return 0;
+    if (token == tokenizer_eos(s->o.tok) || tokenizer_is_special(s->o.tok, token) ||
+        !tokenizer_token(s->o.tok, token)) /* a model may know more than its tokenizer */
+        return 0;
     *bad |= ids_add(&l->said, token, 0);
     return (int64_t)l->said.n < s->o.max_reason_tokens && n < s->o.max_length;
 }

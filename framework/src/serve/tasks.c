@@ -3,6 +3,10 @@
 
 #include <string.h>
 
+#include "serve/generate_task.h"
+
+#include "serve/score_task.h"
+
 typedef struct task {
     const char *name;
     qfw_status (*run)(run *r, FILE *out);
@@ -11,6 +15,8 @@ typedef struct task {
 /* The words are those of [run] task (train/options.c). */
 static const task tasks[] = {
     {"train", train_task},
+    {"generate", generate_task},
+    {"score", score_task},
 };
 
 qfw_status task_main(const run_flags *flags, FILE *out) {

@@ -3,13 +3,15 @@
  * Section and key names are those of the Hugging Face stack, defaults too unless the help says
  * otherwise. `qfw help`, docs/ini.md and resolved.ini are made from these tables.
  */
+#include "serve/rubric.h"
+#include "serve/score.h"
 #include "train/run.h"
 
 #define COUNT(table) (sizeof(table) / sizeof((table)[0]))
 #define MILLION      1e6
 
 static const qfw_option run_options[] = {
-    QFW_OPTION(QFW_OPT_ENUM, "task", "train", 0, 0, "train", "what to do"),
+    QFW_OPTION(QFW_OPT_ENUM, "task", "train", 0, 0, "train|generate|score", "what to do"),
     QFW_OPTION_FLAGS(QFW_OPT_PATH, QFW_OPT_REQUIRED, "output_dir", NULL, 0, 0, NULL,
         "where everything is written"),
     QFW_OPTION(QFW_OPT_BOOL, "overwrite_output_dir", "false", 0, 0, NULL,
@@ -131,6 +133,8 @@ static const qfw_option generate_options[] = {
         "the fewest that hold this probability together"),
     QFW_OPTION_FLAGS(QFW_OPT_FLOAT, QFW_OPT_LO_OPEN, "repetition_penalty", "1", 0, 1e3, NULL,
         "of tokens that stand in the sequence; 1: none"),
+    QFW_OPTION(QFW_OPT_LIST, "stop_tokens", "", 0, 0, NULL,
+        "tokens that end a text, besides the model's own"),
     QFW_OPTION(QFW_OPT_INT, "per_device_batch_size", "8", 1, 1024, NULL, "sequences at a time"),
 };
 static const qfw_option plugins_options[] = {
@@ -150,5 +154,7 @@ const schema_section core_schema[CORE_SECTIONS] = {
     [SECTION_OPTIMIZER] = SECTION("optimizer", optimizer_options),
     [SECTION_EXPORT] = SECTION("export", export_options),
     [SECTION_GENERATE] = SECTION("generate", generate_options),
+    [SECTION_RUBRIC] = SECTION("rubric", rubric_options),
+    [SECTION_SCORE] = SECTION("score", score_options),
     [SECTION_PLUGINS] = SECTION("plugins", plugins_options),
 };
