@@ -8,6 +8,8 @@
 #include "text/parts.h"
 
 enum { MAX_JSON = 256 << 20, MAX_CONFIG = 16 << 20, MAX_TEMPLATE = 1 << 20 };
+/* The largest published tokenizers have 2 million: 260,000 tokens, 510,000 merges. */
+enum { MAX_VALUES = 4000000 };
 
 /* --- what every loader asks --- */
 
@@ -134,8 +136,9 @@ static qfw_status read_tokenizer(const char *path, int64_t size, tokenizer *t) {
     size_t n = 0;
     qfw_doc *doc = NULL;
     const json_source from = {.file = path, .name = "E_JSON", .limit_name = "E_TOK_LIMIT"};
+    const json_limits limits = {.max_depth = 64, .max_values = MAX_VALUES};
     QFW_TRY(file_read(path, MAX_JSON, &text, &n));
-    qfw_status status = json_parse_from(text, n, &from, NULL, &doc);
+    qfw_status status = json_parse_from(text, n, &from, &limits, &doc);
     mem_free(text);
     if (status == QFW_OK) status = load_parts(json_root(doc), path, size, t);
     json_destroy(doc);
