@@ -12,7 +12,7 @@
 #include "phi3.h"
 
 /* Published ones have up to 40; planning takes time with the square of them. */
-enum { MAX_LAYERS = 256 };
+enum { MAX_LAYERS = 128 };
 
 typedef struct reader { /* one config.json while it is read; the first failure sticks */
     const qfw_host *host;
