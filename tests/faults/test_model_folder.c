@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "files/file.h"
+#include "files/safetensors.h"
 
 #include "../support/refusal.h"
 #include "../support/temp.h"
@@ -29,207 +30,6 @@ static void a_right_folder_trains(void **state) {
     assert_int_equal(case_run("--dry-run"), 0);
     assert_false(dir_exists(temp_path("case/out")));
     trains("nothing altered");
-}
-
-/* --- config.json --- */
-
-#define WIDTH "\"hidden_size\": 64"
-
-static void b1_types_and_ranges(void **state) {
-    (void)state;
-    static const alteration rows[] = {
-        {WIDTH, "\"hidden_size\": 0", "E_CFG_RANGE\\] .*/config\\.json: /hidden_size: 0, wanted 1"},
-        {WIDTH, "\"hidden_size\": -1", "E_CFG_RANGE\\] .*/config\\.json: /hidden_size: -1, wanted"},
-        {WIDTH, "\"hidden_size\": 2147483648", "E_CFG_RANGE\\] .*json: /hidden_size: 2147483648"},
-        {WIDTH, "\"hidden_size\": 3072.5",
-            "E_CFG_TYPE\\] .*json: /hidden_size: found the real 3072\\.5, wanted an integer in "
-            "1\\.\\."},
-        {WIDTH, "\"hidden_size\": 64.0",
-            "E_CFG_TYPE\\] .*json: /hidden_size: found the real 64, wanted"},
-        {WIDTH, "\"hidden_size\": \"3072\"",
-            "E_CFG_TYPE\\] .*json: /hidden_size: found the string \"3072\", wanted an integer"},
-        {WIDTH, "\"hidden_size\": [64]", "E_CFG_TYPE\\] .*/hidden_size: found an array, wanted"},
-        {WIDTH, "\"hidden_size\": true", "E_CFG_TYPE\\] .*/hidden_size: found true, wanted"},
-        {WIDTH, "\"hidden_size\": null", "E_CFG_RANGE\\] .*/hidden_size: null or missing"},
-        {WIDTH ",", "", "E_CFG_RANGE\\] .*/hidden_size: null or missing"},
-        {WIDTH, "\"hidden_size\": 9223372036854775808",
-            "E_JSON\\] .*/config\\.json:4:[0-9]+: .*\\(byte [0-9]+\\)"},
-        {"1e-05", "-1e-05", "E_CFG_RANGE\\] .*/config\\.json: /rms_norm_eps: -1e-05, wanted"},
-        {"1e-05", "\"1e-05\"",
-            "E_CFG_TYPE\\] .*/rms_norm_eps: found the string \"1e-05\", wanted a number"},
-        {"10000.0", "0", "E_CFG_RANGE\\] .*/rope_theta: 0, wanted"},
-        {"\"tie_word_embeddings\": false", "\"tie_word_embeddings\": 0",
-            "E_CFG_TYPE\\] .*/tie_word_embeddings: found the integer 0, wanted true or false"},
-        {"\"phi3\"", "3", "E_CFG_TYPE\\] .*/model_type: found the integer 3, wanted a string"},
-        {"\"rope_scaling\": null", "\"rope_scaling\": \"longrope\"",
-            "E_CFG_TYPE\\] .*/rope_scaling: found the string \"longrope\", wanted an object"},
-        {"\"rope_scaling\": null", "\"rope_parameters\": []",
-            "E_CFG_TYPE\\] .*/rope_parameters: found an array, wanted an object"},
-        {NULL, NULL, NULL}};
-    each_refused("model/config.json", "--plan", rows);
-}
-
-#define ONES8 "[1, 1, 1, 1, 1, 1, 1, 1]"
-
-static void b2_relations(void **state) {
-    (void)state;
-    static const alteration rows[] = {
-        {"\"num_attention_heads\": 4", "\"num_attention_heads\": 5",
-            "E_CFG_RELATION\\] .*/config\\.json: /num_attention_heads: hidden_size 64 is no "
-            "multiple of num_attention_heads 5"},
-        {"\"num_key_value_heads\": 2", "\"num_key_value_heads\": 3",
-            "E_CFG_RELATION\\] .*/num_key_value_heads: num_attention_heads 4 is no multiple of "
-            "num_key_value_heads 3"},
-        {WIDTH, "\"hidden_size\": 60", "E_CFG_RELATION\\] .*15 of 15 head dimensions rotate"},
-        {WIDTH, WIDTH ", \"head_dim\": 32",
-            "E_CFG_RELATION\\] .*/head_dim: 32, but hidden_size / num_attention_heads is 16"},
-        {WIDTH, WIDTH ", \"partial_rotary_factor\": 0.05",
-            "E_CFG_RELATION\\] .*/partial_rotary_factor: 0 of 16 head dimensions rotate"},
-        {"\"rope_scaling\": null",
-            "\"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [1, 1, 1], "
-            "\"long_factor\": " ONES8 "}",
-            "E_CFG_RELATION\\] .*/rope_scaling/short_factor: 3 factors, wanted rotary_dim / 2 = 8"},
-        {"\"rope_scaling\": null",
-            "\"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": " ONES8 "}",
-            "E_CFG_RELATION\\] .*/rope_scaling/long_factor: 0 factors, wanted .* = 8"},
-        {"\"rope_scaling\": null",
-            "\"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": " ONES8
-            ", \"long_factor\": [1, 1, 1, 1, 1, 1, 1, 0]}",
-            "E_CFG_RANGE\\] .*/rope_scaling/long_factor/7: 0, wanted"},
-        {"\"rope_scaling\": null",
-            "\"rope_scaling\": {\"type\": \"longrope\", \"factor\": 4, \"short_factor\": " ONES8
-            ", \"long_factor\": " ONES8 "}",
-            "E_CFG_RELATION\\] .*/rope_scaling/factor: 4, but max_position_embeddings / "
-            "original_max_position_embeddings is 1"},
-        {"\"original_max_position_embeddings\": 128,\n  \"sliding_window\": null,\n  "
-         "\"rope_theta\": 10000.0,\n  \"rope_scaling\": null",
-            "\"original_max_position_embeddings\": 1, \"rope_scaling\": {\"type\": \"longrope\", "
-            "\"short_factor\": " ONES8 ", \"long_factor\": " ONES8 "}",
-            "E_CFG_RELATION\\] .*/rope_scaling/attention_factor: "
-            ".*original_max_position_embeddings 1 "},
-        {NULL, NULL, NULL}};
-    each_refused("model/config.json", "--plan", rows);
-}
-
-static void b3_what_is_not_supported(void **state) {
-    (void)state;
-    static const alteration rows[] = {
-        {"\"phi3\"", "\"llama\"",
-            "E_CFG_UNSUPPORTED\\] .*/config\\.json: /model_type: \"llama\", wanted \"phi3\""},
-        {"  \"model_type\": \"phi3\",\n", "",
-            "E_CFG_UNSUPPORTED\\] .*/model_type: \"\", wanted \"phi3\""},
-        {"\"silu\"", "\"gelu\"", "E_CFG_UNSUPPORTED\\] .*/hidden_act: \"gelu\", wanted"},
-        {"\"rope_scaling\": null", "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}",
-            "E_CFG_UNSUPPORTED\\] .*/rope_scaling: rope type \"linear\", wanted default or long"},
-        {"\"rope_scaling\": null", "\"rope_scaling\": {\"type\": \"default\", \"beta_fast\": 32}",
-            "E_CFG_UNSUPPORTED\\] .*/rope_scaling/beta_fast: a key that phi3 does not know"},
-        {"\"rope_scaling\": null",
-            "\"rope_scaling\": {\"type\": \"default\"}, \"rope_parameters\": {}",
-            "E_CFG_RELATION\\] .*/rope_scaling: .*rope_parameters"},
-        {"\"attention_bias\": false", "\"attention_bias\": true",
-            "E_CFG_UNSUPPORTED\\] .*/attention_bias: true, wanted false"},
-        {"\"attention_dropout\": 0.0", "\"attention_dropout\": 0.1",
-            "E_CFG_UNSUPPORTED\\] .*/attention_dropout: 0\\.1, wanted 0"},
-        {WIDTH, WIDTH ", \"logit_scale\": 0.5", "E_CFG_UNSUPPORTED\\] .*/logit_scale: a key that"},
-        {WIDTH, WIDTH ", \"a/b\\u001b[2J\": 1",
-            "E_CFG_UNSUPPORTED\\] .*/a/b\\\\x1b\\[2J: a key that"},
-        {WIDTH, WIDTH ", \"quantization_config\": {}",
-            "E_CFG_UNSUPPORTED\\] .*/quantization_config: .* already quantised.*hint"},
-        {NULL, NULL, NULL}};
-    each_refused("model/config.json", "--plan", rows);
-}
-
-/* The file holds a head of its own although the config ties it: equal is one way to write a tied
- * model, different is another model. */
-static void b3_a_tied_head(void **state) {
-    (void)state;
-    tiny_tensor list[TINY_TENSORS + 1];
-    tiny_make("case");
-    alter("model/config.json", "embeddings\": false", "embeddings\": true");
-    refused("a head of its own", NULL, EXIT_DATA,
-        "E_CFG_UNSUPPORTED\\] .*/model\\.safetensors: lm_head\\.weight: value [0-9]+ is not that "
-        "of "
-        "model\\.embed_tokens\\.weight, .*tie_word_embeddings");
-    memcpy(list, tiny_tensors, sizeof list);
-    list[TINY_TENSORS - 1] = (tiny_tensor){NULL, {0, 0}};
-    tiny_weights(in_case(SAFETENSORS), list);
-    trains("no head");
-    tiny_make("case");
-    tiny_weights(in_case(SAFETENSORS), list);
-    refused("no head, not tied", NULL, EXIT_DATA,
-        "E_MODEL_MISSING\\] .*/model: lm_head\\.weight is missing");
-}
-
-static void b4_too_large(void **state) {
-    (void)state;
-    static const alteration rows[] = {
-        {"\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1000000000",
-            "E_CFG_RANGE\\] .*/num_hidden_layers: 1000000000, wanted 1\\.\\.256"},
-        {"\"vocab_size\": 64", "\"vocab_size\": 4294967296",
-            "E_CFG_RANGE\\] .*/vocab_size: 4294967296, wanted"},
-        {NULL, NULL, NULL}};
-    each_refused("model/config.json", "--plan", rows);
-    /* Each in its range: only the plan sees that nobody has so much memory. */
-    tiny_make("case");
-    alter("model/config.json", "\"vocab_size\": 64", "\"vocab_size\": 16777216");
-    alter("model/config.json", WIDTH, "\"hidden_size\": 1048576, \"partial_rotary_factor\": 1e-5");
-    alter("model/config.json", "\"intermediate_size\": 96", "\"intermediate_size\": 4194304");
-    refused("every width at its limit", "--plan", EXIT_MEMORY, "E_PLAN_.*TiB.* GiB");
-    alter("model/config.json", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 256");
-    refused("everything at its limit", "--plan", EXIT_MEMORY, "E_PLAN_");
-}
-
-static void b5_strict_json(void **state) {
-    (void)state;
-    static const alteration rows[] = {
-        {WIDTH, WIDTH ",\n  " WIDTH,
-            "E_JSON\\] .*/config\\.json:5:3: key \"hidden_size\" stands twice, first at 4:3 "
-            "\\(byte [0-9]+\\) \\(byte [0-9]+\\)"},
-        {WIDTH, WIDTH " // wide", "E_JSON\\] .*/config\\.json:4:[0-9]+: .*\\(byte [0-9]+\\)"},
-        {WIDTH, "\"hidden_size\": NaN", "E_JSON\\] .*/config\\.json:4:[0-9]+: .*\\(byte [0-9]+\\)"},
-        {"", "\xef\xbb\xbf", "E_JSON\\] .*/config\\.json:1:1: a byte order mark"},
-        {WIDTH, "\"hidden_size\": 1e400",
-            "E_JSON\\] .*/config\\.json:4:[0-9]+: .*\\(byte [0-9]+\\)"},
-        {"}\n", "}}\n", "E_JSON\\] .*/config\\.json:20:2: .*\\(byte [0-9]+\\)"},
-        {"}\n", "\n", "E_JSON\\] .*/config\\.json:[0-9]+:[0-9]+: .*\\(byte [0-9]+\\)"},
-        {NULL, NULL, NULL}};
-    each_refused("model/config.json", "--plan", rows);
-    temp_text(in_case("model/config.json"), "[1]");
-    refused("no object", "--plan", EXIT_DATA, "E_[A-Z_]+\\] .*/config\\.json: .*object");
-    temp_text(in_case("model/config.json"), "");
-    refused("empty", "--plan", EXIT_DATA, "E_JSON\\] .*/config\\.json:1:1: ");
-    assert_int_equal(unlink(temp_path(in_case("model/config.json"))), 0);
-    refused("no file", "--plan", EXIT_NOINPUT, "E_NOINPUT\\] .*/model/config\\.json: No such file");
-}
-
-/* --- tokenizer.json --- */
-
-static void t5_more_tokens_than_rows(void **state) {
-    (void)state;
-    static const alteration rows[] = {
-        {"\"vocab_size\": 64", "\"vocab_size\": 3",
-            "E_TOK_VOCAB\\] .*/model/tokenizer\\.json: 4 tokens, but the model's vocab_size is 3"},
-        {NULL, NULL, NULL}};
-    each_refused("model/config.json", "--plan", rows);
-    tiny_make("case");
-    alter("rows.jsonl", "[5, 6, 7, 8]", "[5, 6, 64, 8]");
-    refused("a row's id", "--dry-run", EXIT_DATA,
-        "E_DATA_[A-Z]+\\] .*/rows\\.jsonl:1: /input_ids/2: .*64");
-}
-
-/* The rest of group T is tests/unit/test_tokenizer.c; here is the way from there to the person. */
-static void t_the_command_says_it(void **state) {
-    (void)state;
-    static const alteration rows[] = {
-        {"\"ab\": 2", "\"ab\": 2147483647",
-            "E_TOK_ID\\] .*/model/tokenizer\\.json: token 'ab' has the id 2147483647, wanted 0"},
-        {"\"a b\"", "\"a c\"", "E_TOK_MERGE\\] .*/tokenizer\\.json: model\\.merges\\[0\\]: "},
-        {"\"content\": \"<s>\"", "\"content\": \"\"", "E_TOK_ADDED\\] .*added_tokens\\[0\\]"},
-        {"\"normalizer\": null", "\"normalizer\": {\"type\": \"Nmt\"}",
-            "E_TOK_UNSUPPORTED\\] .*/tokenizer\\.json: normalizer: 'Nmt' is not supported"},
-        {"\"ab\": 2", "\"ab\": 2, \"ab\": 2", "E_JSON\\] .*/tokenizer\\.json:7:[0-9]+: key \"ab\""},
-        {NULL, NULL, NULL}};
-    each_refused("model/tokenizer.json", "--plan", rows);
 }
 
 /* --- model.safetensors --- */
@@ -293,7 +93,7 @@ static void a15_wrong_shapes(void **state) {
         refused(rows[i].t.name, NULL, EXIT_DATA, regex);
     }
     tiny_make("case");
-    alter("model/config.json", WIDTH, "\"hidden_size\": 128");
+    alter("model/config.json", "\"hidden_size\": 64", "\"hidden_size\": 128");
     refused("another config", NULL, EXIT_DATA, "wanted \\[64, 128\\]");
     assert_true(has_line(case_command.err, "o_proj.*wanted \\[128, 128\\]")); /* all are listed */
 }
@@ -343,6 +143,52 @@ static void a16_two_layouts(void **state) {
     tiny_weights(in_case(SAFETENSORS), list);
     refused("two layouts", NULL, EXIT_DATA,
         "E_MODEL_EXTRA\\] .*/model\\.safetensors: .*\\.0\\.self_attn\\.q_proj\\.weight: .* form");
+}
+
+/* [adapter] path: a key whose prefix is not PEFT's would leave a fresh adapter in its place. */
+static void a16_an_adapter(void **state) {
+    (void)state;
+    static const int64_t a_dim[] = {4, 64}, b_dim[] = {64, 4};
+    static const float zeros[256] = {0};
+    st_writer *w = NULL;
+    tiny_make("case");
+    alter("run.ini", "r = 4\n", "r = 4\nlora_alpha = 8\ntarget_modules = o_proj\npath = start\n");
+    assert_int_equal(dir_make(temp_path(in_case("start"))), QFW_OK);
+    temp_text(in_case("start/adapter_config.json"),
+        "{\"peft_type\": \"LORA\", \"r\": 4, \"lora_alpha\": 8, \"target_modules\": [\"o_proj\"]}");
+    assert_int_equal(
+        st_writer_create(temp_path(in_case("start/adapter_model.safetensors")), &w), QFW_OK);
+    assert_int_equal(
+        st_writer_add(w, "model.model.layers.0.self_attn.o_proj.lora_A.weight", QFW_F32, 2, a_dim),
+        QFW_OK);
+    assert_int_equal(
+        st_writer_add(w, "model.model.layers.0.self_attn.o_proj.lora_B.weight", QFW_F32, 2, b_dim),
+        QFW_OK);
+    for (int i = 0; i < 2; i++) assert_int_equal(st_writer_data(w, zeros, sizeof zeros), QFW_OK);
+    assert_int_equal(st_writer_finish(w), QFW_OK);
+    refused("another prefix", NULL, EXIT_DATA,
+        "/start/adapter_model\\.safetensors: .*model\\.model\\.layers\\.0\\.self_attn\\.o_proj");
+}
+
+/* The file holds a head of its own although the config ties it: equal is one way to write a tied
+ * model, different is another model. */
+static void b3_a_tied_head(void **state) {
+    (void)state;
+    tiny_tensor list[TINY_TENSORS + 1];
+    tiny_make("case");
+    alter("model/config.json", "embeddings\": false", "embeddings\": true");
+    refused("a head of its own", NULL, EXIT_DATA,
+        "E_CFG_UNSUPPORTED\\] .*/model\\.safetensors: lm_head\\.weight: value [0-9]+ is not that "
+        "of "
+        "model\\.embed_tokens\\.weight, .*tie_word_embeddings");
+    memcpy(list, tiny_tensors, sizeof list);
+    list[TINY_TENSORS - 1] = (tiny_tensor){NULL, {0, 0}};
+    tiny_weights(in_case(SAFETENSORS), list);
+    trains("no head");
+    tiny_make("case");
+    tiny_weights(in_case(SAFETENSORS), list);
+    refused("no head, not tied", NULL, EXIT_DATA,
+        "E_MODEL_MISSING\\] .*/model: lm_head\\.weight is missing");
 }
 
 static void a18_values(void **state) {
@@ -515,19 +361,13 @@ static void i4_two_ways(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_right_folder_trains),
-        cmocka_unit_test(b1_types_and_ranges),
-        cmocka_unit_test(b2_relations),
-        cmocka_unit_test(b3_what_is_not_supported),
         cmocka_unit_test(b3_a_tied_head),
-        cmocka_unit_test(b4_too_large),
-        cmocka_unit_test(b5_strict_json),
-        cmocka_unit_test(t5_more_tokens_than_rows),
-        cmocka_unit_test(t_the_command_says_it),
         cmocka_unit_test(a_the_file_itself),
         cmocka_unit_test(a15_wrong_shapes),
         cmocka_unit_test(a15_wrong_dtypes),
         cmocka_unit_test(a16_names),
         cmocka_unit_test(a16_two_layouts),
+        cmocka_unit_test(a16_an_adapter),
         cmocka_unit_test(a18_values),
         cmocka_unit_test(a20_data_off_its_alignment),
         cmocka_unit_test(i_a_right_index_trains),

@@ -115,6 +115,7 @@ compare words "$work/words"
 compare headers "$work/headers"
 compare paper "$work/paper"
 cp "$root/.clang-format" "$work/format/"
+compare faults "$work/faults"
 compare format "$work/format"
 plant_lengths
 compare lengths "$work/lengths"

@@ -70,7 +70,8 @@ static uint64_t holdings(void) {
 
 /* --- the two ends --- */
 
-void refused(const char *what, const char *word, int exit_code, const char *regex) {
+static void check_refusal(
+    const char *what, const char *word, int exit_code, int64_t most_bytes, const char *regex) {
     const uint64_t before = holdings();
     if (case_run(word) != exit_code)
         fail_msg("%s: exit %d, wanted %d; %s", what, c->exit_code, exit_code, c->err);
@@ -80,9 +81,17 @@ void refused(const char *what, const char *word, int exit_code, const char *rege
         if (strncmp(at, "qfw: ", 5) || !at[n] || n >= LINE_BYTES) fail_msg("%s: %s", what, at);
     }
     if (c->seconds > MOST_SECONDS) fail_msg("%s: took %g s", what, c->seconds);
-    if (!SANITIZED && c->peak > MOST_BYTES)
+    if (!SANITIZED && c->peak > most_bytes)
         fail_msg("%s: held %lld bytes", what, (long long)c->peak);
     if (holdings() != before) fail_msg("%s: something was left in the folder", what);
+}
+
+void refused(const char *what, const char *word, int exit_code, const char *regex) {
+    check_refusal(what, word, exit_code, MOST_BYTES, regex);
+}
+
+void refused_text(const char *what, const char *word, int64_t bytes, const char *regex) {
+    check_refusal(what, word, EXIT_DATA, MOST_BYTES + 2 * bytes, regex);
 }
 
 void trains(const char *what) {

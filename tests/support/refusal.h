@@ -17,6 +17,8 @@ int has_line(const char *text, const char *regex);
 /* The command is refused with this exit code and a line that matches, soon, in little memory, and
  * leaves nothing new in the folder. `what` names the case where it is not. */
 void refused(const char *what, const char *word, int exit_code, const char *regex);
+/* The same of bad data in a text of so many bytes: memory may hold it twice, and no tree of it. */
+void refused_text(const char *what, const char *word, int64_t bytes, const char *regex);
 /* It trains to the end. */
 void trains(const char *what);
 
