@@ -138,12 +138,60 @@ static void changed_data_is_refused(void **state) {
     lab_close(l);
 }
 
+static void expect_checkpoints(const lab *l, const char *steps) {
+    char path[512], found[64] = "";
+    for (int step = 0; step <= 9; step++) {
+        snprintf(path, sizeof path, "%s/out/checkpoint-%d", l->folder, step);
+        if (dir_exists(path))
+            snprintf(found + strlen(found), sizeof found - strlen(found), "%d ", step);
+    }
+    assert_string_equal(found, steps);
+}
+
+/* What an earlier run left is neither resumed from nor outlives its folder's new run. */
+static void starting_over_forgets(void **state) {
+    static const char *const over[] = {"run.overwrite_output_dir=true", "trainer.max_steps=4",
+        "trainer.save_total_limit=2", "run.seed=7"};
+    (void)state;
+    lab *l = open_lab();
+    lab_ok(run_again(l, NULL, 0, 0));
+    expect_checkpoints(l, "3 6 8 ");
+    lab_ok(run_again(l, over, 4, 0));
+    expect_checkpoints(l, "3 4 ");
+    lab_ok(run_again(l, over, 4, 1));
+    char *log = mem_printf("%s/out/trainer_log.jsonl", l->folder);
+    remove(log);
+    mem_free(log);
+    assert_int_not_equal(run_again(l, NULL, 0, 0), QFW_OK);
+    expect_error("E_OUT_EXISTS", "it holds a run already");
+    expect_checkpoints(l, "3 4 ");
+    lab_close(l);
+}
+
+/* Going on from an earlier step leaves the later ones behind once there is a new one. */
+static void earlier_checkpoint_wins(void **state) {
+    (void)state;
+    lab *l = open_lab();
+    lab_ok(run_again(l, NULL, 0, 0));
+    char *from = mem_printf("run.resume_from_checkpoint=%s/out/checkpoint-3", l->folder);
+    const char *const set[] = {from, "trainer.save_strategy=no"};
+    lab_ok(run_again(l, set, 2, 0));
+    expect_checkpoints(l, "3 6 8 ");
+    const char *const often[] = {from, "trainer.save_steps=1", "trainer.save_total_limit=2"};
+    lab_ok(run_again(l, often, 3, 0));
+    expect_checkpoints(l, "7 8 ");
+    mem_free(from);
+    lab_close(l);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(resumed_is_uninterrupted),
         cmocka_unit_test(another_run_is_refused),
         cmocka_unit_test(damaged_checkpoint_is_passed_over),
         cmocka_unit_test(changed_data_is_refused),
+        cmocka_unit_test(starting_over_forgets),
+        cmocka_unit_test(earlier_checkpoint_wins),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

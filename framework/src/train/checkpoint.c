@@ -131,20 +131,37 @@ static char *checkpoint_path(const run *r, int64_t step, const char *suffix) {
         (long long)step, suffix);
 }
 
-static qfw_status prune(const run *r) {
-    int64_t *steps, limit = cfg_int(run_cfg(r, SECTION_TRAINER), "save_total_limit");
+/* Drop the checkpoints of steps past `last`, and all but the newest `limit` of the others. */
+static qfw_status drop(const run *r, int64_t last, uint64_t limit) {
+    int64_t *steps;
     size_t n;
-    if (!limit) return QFW_OK;
-    if (limit < 2) limit = 2; /* the newest may turn out to be damaged */
+    uint64_t kept = 0;
     QFW_TRY(list_steps(cfg_text(run_cfg(r, SECTION_RUN), "output_dir"), &steps, &n));
     qfw_status status = QFW_OK;
-    for (size_t i = (size_t)limit; status == QFW_OK && i < n; i++) {
+    for (size_t i = 0; status == QFW_OK && i < n; i++) {
+        if (steps[i] <= last && kept++ < limit) continue;
         char *path = checkpoint_path(r, steps[i], "");
         status = path ? dir_remove(path) : QFW_E_NOMEM;
         mem_free(path);
     }
     mem_free(steps);
     return status;
+}
+
+static qfw_status prune(const run *r, int64_t last) {
+    const int64_t limit = cfg_int(run_cfg(r, SECTION_TRAINER), "save_total_limit");
+    if (!limit) return drop(r, last, UINT64_MAX);
+    return drop(r, last, limit < 2 ? 2 : (uint64_t)limit); /* the newest may prove damaged */
+}
+
+qfw_status checkpoint_forget(const run *r) { return drop(r, -1, 0); }
+
+int checkpoint_exists(const run *r) {
+    int64_t *steps = NULL;
+    size_t n = 0;
+    (void)list_steps(cfg_text(run_cfg(r, SECTION_RUN), "output_dir"), &steps, &n);
+    mem_free(steps);
+    return n > 0;
 }
 
 static qfw_status write_all(run *r, const progress *p, const char *folder) {
@@ -169,7 +186,7 @@ qfw_status checkpoint_save(run *r, const progress *p) {
     if (status == QFW_OK) status = dir_sync(cfg_text(run_cfg(r, SECTION_RUN), "output_dir"));
     if (status == QFW_OK) {
         log_line(QFW_LOG_INFO, "checkpoint %s", path);
-        status = prune(r);
+        status = prune(r, (int64_t)p->step);
     }
     mem_free(aside);
     mem_free(path);

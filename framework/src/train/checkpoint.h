@@ -5,8 +5,13 @@
 
 #include "train/progress.h"
 
-/* Write checkpoint-<p->step>; then, and only then, drop the oldest beyond save_total_limit. */
+/* Write checkpoint-<p->step>; then, and only then, drop those of later steps, which are of a past
+ * that was left, and the oldest beyond save_total_limit. */
 qfw_status checkpoint_save(run *r, const progress *p);
+/* A run that starts over in output_dir: what another one left there is dropped. */
+qfw_status checkpoint_forget(const run *r);
+/* Whether output_dir holds any. */
+int checkpoint_exists(const run *r);
 
 /* What resume_from_checkpoint asks for: the folder (mem_free), or NULL to start from the beginning.
  * With auto, checkpoints whose manifest does not verify are named and passed over. */

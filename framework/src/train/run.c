@@ -16,6 +16,7 @@
 #include "files/json.h"
 #include "plugin/host.h"
 #include "plugin/loader.h"
+#include "train/checkpoint.h"
 #include "train/outputs.h"
 #include "train/plan_report.h"
 #include "train/profile.h"
@@ -172,7 +173,7 @@ static qfw_status claim_output(const run *r) {
     const int resumes = strcmp(text_of(r, SECTION_RUN, "resume_from_checkpoint"), "none") != 0;
     char *log = path_join(folder, "trainer_log.jsonl");
     if (!log) return QFW_E_NOMEM;
-    const int used = file_exists(log);
+    const int used = file_exists(log) || checkpoint_exists(r);
     mem_free(log);
     if (used && !resumes && !cfg_int(run_cfg(r, SECTION_RUN), "overwrite_output_dir"))
         return err_fail("E_OUT_EXISTS", QFW_E_IO,

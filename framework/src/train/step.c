@@ -239,7 +239,11 @@ static qfw_status open_loop(loop *l) {
             (uint32_t)(gs->n_segments[PASS_EVAL] / gs->n_examples[PASS_EVAL]),
             gs->max_rows[PASS_EVAL], &l->eval));
     QFW_TRY(checkpoint_find(r, &folder));
-    qfw_status status = folder ? checkpoint_load(r, folder, &l->p) : QFW_OK;
+    const int starts_over =
+        !strcmp(cfg_text(run_cfg(r, SECTION_RUN), "resume_from_checkpoint"), "none");
+    qfw_status status = folder        ? checkpoint_load(r, folder, &l->p)
+                        : starts_over ? checkpoint_forget(r)
+                                      : QFW_OK;
     if (status == QFW_OK && folder)
         log_line(
             QFW_LOG_INFO, "resumed from %s at step %llu", folder, (unsigned long long)l->p.step);
