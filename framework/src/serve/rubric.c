@@ -391,7 +391,8 @@ static qfw_status compare_levels(rubric *r, uint32_t skill, const ids *answers) 
                 const char *name = tokenizer_token(r->o.tok, token);
                 return problem(r, "scale",
                     "the levels %s and %s begin with the same token ('%.40s'), wanted one for each "
-                    "level; hint: a scale of single digits, such as 0-5",
+                    "level; hint: single digits, such as 0-5, or an answer without a blank before "
+                    "{score}",
                     r->level[k], r->level[i], name ? name : "");
             }
     }
