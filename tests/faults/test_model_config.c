@@ -1,5 +1,5 @@
-/* test_model_config.c -- the command on a config.json, a tokenizer.json or an INI of a model that is
- * wrong in one place: the same checks as in test_model_folder.c.
+/* test_model_config.c -- the command on a config.json, a tokenizer.json or an INI that is wrong in
+ * one place: the same checks as in test_model_folder.c.
  *
  * The letters are those of cases.md.
  */
