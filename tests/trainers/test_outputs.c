@@ -413,6 +413,17 @@ static void smaller_batch_is_the_hint(void **state) {
     lab_close(l);
 }
 
+/* A plugin's refusal of a key says where the INI has it, as the core's own do. */
+static void plugin_refusal_has_its_place(void **state) {
+    static const char *const set[] = {"trainer.sft.assistant_only_loss=true"};
+    (void)state;
+    lab *l = open_lab(qlora);
+    assert_int_not_equal(main_with(l, set, 1, NULL), QFW_OK);
+    expect_error("E_CONFIG_PLUGIN", 78,
+        "--set trainer.sft.assistant_only_loss: trainer.sft.assistant_only_loss: true is not");
+    lab_close(l);
+}
+
 /* --- the profile, and what a person reads --- */
 
 static void profile_is_a_trace(void **state) {
@@ -481,6 +492,7 @@ int main(void) {
         cmocka_unit_test(model_folder_is_complete),
         cmocka_unit_test(odd_widths_make_checkpoints),
         cmocka_unit_test(plan_needs_no_weights),
+        cmocka_unit_test(plugin_refusal_has_its_place),
         cmocka_unit_test(too_little_memory_is_refused),
         cmocka_unit_test(smaller_batch_is_the_hint),
         cmocka_unit_test(profile_is_a_trace),

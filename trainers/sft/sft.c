@@ -25,7 +25,7 @@ static qfw_status sft_create(const qfw_host *h, const qfw_cfg *cfg, qfw_inst **o
     QFW_TRY(h->cfg_str(h, cfg, "completion_only_loss", &completion));
     QFW_TRY(h->cfg_i64(h, cfg, "assistant_only_loss", &assistant_only));
     if (assistant_only)
-        return qfw_fail(h, QFW_E_UNSUPPORTED,
+        return qfw_fail(h, QFW_E_CONFIG,
             "trainer.sft.assistant_only_loss: true is not supported yet; hint: rows of prompt and "
             "completion train the completion alone");
     qfw_inst *t = (qfw_inst *)h->heap_alloc(h, sizeof *t, 16);

@@ -25,6 +25,19 @@ static const char *text_of(const run *r, uint32_t section, const char *key) {
     return cfg_text(run_cfg(r, section), key);
 }
 
+/* A plugin that refused its settings names the key: say where the INI has it. */
+static qfw_status created(const run *r, uint32_t own, qfw_status status) {
+    const qfw_cfg *c = r->sections[own].cfg;
+    char key[128], place[512];
+    for (uint64_t i = 0; status == QFW_E_CONFIG && c && i < c->n; i++) {
+        const ini_entry *e = c->values[i].entry;
+        snprintf(key, sizeof key, "%s.%s:", c->section, c->options[i].key);
+        if (e && strstr(err_text(0), key))
+            err_prefix("%s", ini_place(r->ini, e, 1, place, sizeof place));
+    }
+    return status;
+}
+
 static qfw_status open_model(run *r) {
     const char *folder = text_of(r, SECTION_MODEL, "path");
     char *path = path_join(folder, "config.json");
@@ -32,8 +45,9 @@ static qfw_status open_model(run *r) {
     mem_free(path);
     if (status != QFW_OK) return status;
     r->model = r->model_component->iface;
-    QFW_TRY(r->model->create(
-        r->host, r->sections[SECTION_MODEL_OWN].cfg, r->model_config, &r->model_inst));
+    status = r->model->create(
+        r->host, r->sections[SECTION_MODEL_OWN].cfg, r->model_config, &r->model_inst);
+    QFW_TRY(created(r, SECTION_MODEL_OWN, status));
     QFW_TRY(weights_describe(r));
     if (cfg_is_set(run_cfg(r, SECTION_DATA), "max_length") &&
         cfg_int(run_cfg(r, SECTION_DATA), "max_length") > r->facts.max_positions)
@@ -85,7 +99,8 @@ static qfw_status open_data(run *r, FILE *out) {
         return err_fail("E_PLUG_TRAINER", QFW_E_UNSUPPORTED,
             "trainer %s: it needs a reference pass, which is not supported yet",
             r->trainer_component->name);
-    QFW_TRY(r->trainer->create(r->host, r->sections[SECTION_TRAINER_OWN].cfg, &r->trainer_inst));
+    QFW_TRY(created(r, SECTION_TRAINER_OWN,
+        r->trainer->create(r->host, r->sections[SECTION_TRAINER_OWN].cfg, &r->trainer_inst)));
     QFW_TRY(open_set(r, "train", &r->train));
     dataset_print_report(r->train, "train", out);
     if (*text_of(r, SECTION_DATA, "eval")) {
@@ -118,15 +133,16 @@ static qfw_status open_device(run *r) {
     const uint32_t i =
         (uint32_t)cfg_int(own, "device"); /* 0 where a backend declares no such key */
     QFW_TRY(be->device_info(r->host, i, &r->dev.info));
-    return be->create(r->host, own, i, &r->dev.inst);
+    return created(r, SECTION_BACKEND_OWN, be->create(r->host, own, i, &r->dev.inst));
 }
 
 static qfw_status open_optimizer(run *r) {
     const int built_in = r->optimizer_component == &adamw_component;
     r->optimizer = r->optimizer_component->iface;
-    return r->optimizer->create(r->host,
-        built_in ? run_cfg(r, SECTION_OPTIMIZER) : r->sections[SECTION_OPTIMIZER_OWN].cfg,
-        &r->optimizer_inst);
+    return created(r, SECTION_OPTIMIZER_OWN,
+        r->optimizer->create(r->host,
+            built_in ? run_cfg(r, SECTION_OPTIMIZER) : r->sections[SECTION_OPTIMIZER_OWN].cfg,
+            &r->optimizer_inst));
 }
 
 qfw_status run_open_model(run *r) {
