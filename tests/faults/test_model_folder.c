@@ -101,10 +101,14 @@ static void a15_wrong_shapes(void **state) {
 static void a15_wrong_dtypes(void **state) {
     (void)state;
     tiny_make("case");
-    alter(SAFETENSORS, "norm.weight\": {\"dtype\": \"F32\"", "norm.weight\": {\"dtype\": \"I32\"");
+    for (int i = 0; i < 2; i++)
+        alter(SAFETENSORS, "norm.weight\": {\"dtype\": \"F32\"",
+            "norm.weight\": {\"dtype\": \"I32\"");
     refused("I32", NULL, EXIT_DATA,
-        "E_ST_DTYPE\\] .*/model\\.safetensors: tensor \".*norm\\.weight\": dtype: I32, wanted "
-        "F32, BF16 or F16");
+        "E_ST_DTYPE\\] .*/model\\.safetensors: tensor "
+        "\"model\\.layers\\.0\\.input_layernorm\\.weight\": "
+        "dtype: I32, wanted F32, BF16 or F16");
+    assert_true(has_line(case_command.err, "E_ST_DTYPE\\] .*post_attention_layernorm\\.weight"));
 }
 
 static void a16_names(void **state) {
