@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #include "qfw/status.h"
+#include "serve/stats.h"
 
 enum { MAX_SKILLS = 32, MAX_LEVELS = 16 };
 
@@ -43,7 +44,6 @@ typedef struct evaluation {
     scale scale;
     judged *rows;
     size_t n_rows, cap_rows;
-    void *strings; /* what the strings above live in */
 } evaluation;
 
 qfw_status evaluation_create(const char *name, const char *set, const char *adapter,
@@ -55,30 +55,27 @@ qfw_status evaluation_add(evaluation *e, const judged *row);
 qfw_status evaluation_write(const evaluation *e, const char *path);
 qfw_status evaluation_read(const char *path, evaluation **out);
 
-/* A share with its 95 % Wilson interval. n 0: all NaN. */
-typedef struct share {
-    uint64_t hits, n;
-    double value, low, high;
-} share;
-
-/* Numbers of one skill, or of all together. Rows that abstained count in `abstained` alone, except
- * in the calibration, which is of the distribution. NaN where there is nothing to say. */
+/* Numbers of one skill, or of all together. Rows that abstained count in `abstained` alone. "Right"
+ * below is the score of low .. high that is nearest to the row's own. NaN where there is nothing to
+ * say. */
 typedef struct skill_metrics {
-    share in_range,
-        exact; /* score within low..high; score == the middle of low..high, rounded down */
+    share in_range; /* score within low .. high, of the rows that did not abstain */
     uint64_t n, abstained;
     uint64_t over, under;   /* score > high, score < low */
     double sign_p;          /* two-sided exact sign test of over against under */
-    double mae;             /* distance of score to the nearest right one */
+    double mae;             /* mean distance of score to the right one */
     double bias;            /* mean signed distance: over > 0 */
-    double kappa;           /* quadratic weighted, of score against the right score nearest to it */
-    double brier;           /* sum over levels (p - 1[level is right, shared equally])^2, mean */
-    double calibration_err; /* expected calibration error, 10 equal bins of confidence */
+    double kappa;           /* quadratic weighted, of score against the right one */
+    double brier;           /* mean of (confidence - 1[score is in range])^2: Brier, 1950 */
+    double calibration_err; /* expected calibration error over the bins below */
 } skill_metrics;
 
 skill_metrics evaluation_metrics(const evaluation *e, uint32_t skill); /* n_skills: all */
 
-/* Two scorers on the same rows (matched by document and skill). */
+/* The score of low .. high that is nearest to the row's. */
+int32_t judged_right(const judged *r);
+
+/* Two scorers on the same rows, in the same order; rows on which either abstained are left out. */
 typedef struct comparison {
     uint64_t n, both, first_only, second_only, neither; /* in range */
     double p;                                           /* McNemar, exact and two-sided */
@@ -88,7 +85,7 @@ typedef struct comparison {
 qfw_status evaluation_compare(
     const evaluation *first, const evaluation *second, uint32_t skill, comparison *out);
 
-/* One bin of the calibration plot: mean confidence, share that was right, with interval. */
+/* One of ten equal bins of confidence: its mean, and the share that was in range. */
 typedef struct calibration_bin {
     double from, to, confidence;
     share right;
