@@ -34,6 +34,7 @@ static const char usual_rows[] =
     "on a farm. Ben, shaky query tuning.\"}\n"
     "\n"
     "{\"text\": \"Eva sings in a choir.\"}\n"
+    "{\"id\": \"twin\", \"text\": \"Ada lives near the coast, strong JVM work.\"}\n"
     "{\"id\": 7, \"text\": \"Finn, novice schema design; collects old maps.\"}\n"
     "{\"id\": \"gia\", \"text\": \"\"}\n";
 
@@ -263,8 +264,8 @@ static void scores_are_the_models(void **state) {
         while (documents_next(in, &d) == QFW_OK)
             must(scorer_add(scoring, d.id, d.line, d.text, d.n));
         must(scorer_finish(scoring));
-        assert_int_equal(k.n_documents, 5);
-        assert_true(k.n >= 6 * 3); /* one document has several chunks */
+        assert_int_equal(k.n_documents, 6);
+        assert_true(k.n >= 7 * 3); /* one document has several chunks */
         for (size_t i = 0; i < k.n; i++) {
             check_alone(&s, &k, i);
             if (!k.decides[i]) continue;
