@@ -17,7 +17,8 @@ const char *evaluation_verdict(double in_range, const verdict_bands *bands) {
 static const char *name_of(const char *text, char out[NAME_COLUMNS * 4 + 1]) {
     char cut[NAME_COLUMNS + 1];
     snprintf(cut, sizeof cut, "%s", text);
-    return err_escape(out, NAME_COLUMNS * 4 + 1, cut);
+    err_escape(out, NAME_COLUMNS * 4 + 1, cut);
+    return out;
 }
 
 static const char *range_of(const judged *r, char out[32]) {
@@ -119,6 +120,30 @@ static void print_pair(const evaluation *const *list, const pair *x, double p, F
             b->name, a->name, 100 * x->c.second.value, 100 * x->c.first.value, p_value(p, text));
 }
 
+/* Skill by skill, from one evaluation to the next. */
+static qfw_status print_skills(const evaluation *a, const evaluation *b, FILE *out) {
+    char name[NAME_COLUMNS * 4 + 1], text[32];
+    comparison c[MAX_SKILLS];
+    double p[MAX_SKILLS];
+    for (uint32_t k = 0; k < a->n_skills; k++) {
+        QFW_TRY(evaluation_compare(a, b, k, &c[k]));
+        p[k] = c[k].p;
+    }
+    stats_holm(p, a->n_skills);
+    fprintf(out, "  from %s to %s:\n", a->name, b->name);
+    for (uint32_t k = 0; k < a->n_skills; k++) {
+        if (!c[k].n) continue;
+        const double change = 100 * (c[k].second.value - c[k].first.value);
+        fprintf(out, "    %-16s %5.1f %% -> %5.1f %%  (%+5.1f), p %s%s%s\n",
+            name_of(a->skills[k], name), 100 * c[k].first.value, 100 * c[k].second.value, change,
+            p[k] < 0.0001 ? "" : "= ", p_value(p[k], text),
+            p[k] >= significant ? ""
+            : change > 0        ? ", better"
+                                : ", worse");
+    }
+    return QFW_OK;
+}
+
 qfw_status evaluation_print_comparison(const evaluation *const *list, uint32_t n, FILE *out) {
     pair pairs[MAX_PAIRS];
     double p[MAX_PAIRS];
@@ -144,7 +169,7 @@ qfw_status evaluation_print_comparison(const evaluation *const *list, uint32_t n
         fprintf(out, "\n");
     }
     for (uint32_t i = 0; i < n_pairs; i++) print_pair(list, &pairs[i], p[i], out);
-    if (n_pairs > 1)
-        fprintf(out, "  (McNemar's exact test; p corrected for %u comparisons, Holm)\n", n_pairs);
+    for (uint32_t i = 0; i + 1 < n; i++) QFW_TRY(print_skills(list[i], list[i + 1], out));
+    fprintf(out, "  (McNemar's exact test; p after Holm, over the pairs and over the skills)\n");
     return QFW_OK;
 }
