@@ -15,7 +15,7 @@ END
     echo
     echo '```'
     for section in run model adapter data trainer trainer.sft optimizer backend backend.cpu export \
-        plugins; do
+        generate rubric score plugins; do
         "$QFW_BUILD/qfw" help "$section"
         echo
     done
