@@ -4,8 +4,8 @@
 set -eu
 cd "$(dirname "$0")"
 export PYTHONHASHSEED=0 OMP_NUM_THREADS=1
-all="synth quant4 logits generation lora_grads sft_curve full_curve torch_misc tokenizer small_tokenizers"
-topics=${*:-$all chat peft_io}
+all="synth quant4 logits generation lora_grads sft_curve full_curve torch_misc"
+topics=${*:-$all tokenizer small_tokenizers chat peft_io}
 for topic in $topics; do
     echo "== $topic"
     "${PYTHON:-python3}" "make_$topic.py"

@@ -1,6 +1,6 @@
 /* sample.c -- from logits to one token. Order and edges are transformers': the penalty divides a
- * positive logit and multiplies a negative one; top-k keeps what ties with the k-th; top-p keeps the
- * fewest of the most probable that reach it, and always one.
+ * positive logit and multiplies a negative one; top-k keeps what ties with the k-th; top-p keeps
+ * the fewest of the most probable that reach it, and always one.
  */
 #include <math.h>
 #include <stdlib.h>

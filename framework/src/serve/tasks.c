@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "serve/evaluate_task.h"
 #include "serve/generate_task.h"
 
 #include "serve/score_task.h"
@@ -17,6 +18,7 @@ static const task tasks[] = {
     {"train", train_task},
     {"generate", generate_task},
     {"score", score_task},
+    {"evaluate", evaluate_task},
 };
 
 qfw_status task_main(const run_flags *flags, FILE *out) {

@@ -194,6 +194,7 @@ qfw_status adapters_declare(run *r) {
     const char *folder = cfg_text(run_cfg(r, SECTION_ADAPTER), "path");
     if (strcmp(cfg_text(run_cfg(r, SECTION_ADAPTER), "use"), "lora")) return QFW_OK;
     if (*folder) return declare_from_folder(r, folder);
+    if (strcmp(cfg_text(run_cfg(r, SECTION_RUN), "task"), "train")) return QFW_OK;
     QFW_TRY(check_targets(r, targets));
     for (uint32_t i = 0; i < r->n_weights; i++)
         QFW_TRY(add_weight_loras(r, &cap, &r->weights[i], targets));

@@ -222,7 +222,7 @@ static void check_task_input(const run *r) {
         uint32_t section;
         const char *key;
     } inputs[] = {{"train", SECTION_DATA, "train"}, {"generate", SECTION_GENERATE, "input"},
-        {"score", SECTION_SCORE, "input"}};
+        {"score", SECTION_SCORE, "input"}, {"evaluate", SECTION_EVALUATE, "set"}};
     const char *task = cfg_text(run_cfg(r, SECTION_RUN), "task");
     for (size_t i = 0; i < COUNT(inputs); i++)
         if (!strcmp(task, inputs[i].task) &&
@@ -242,7 +242,8 @@ static void check_together(const run *r) {
     if (cfg_int(trainer, "max_steps") == 0)
         (void)cfg_problem(r->ini, trainer, "max_steps", "0, wanted -1 (by epochs) or at least 1");
     if (strcmp(cfg_text(adapter, "use"), "none")) return;
-    if (cfg_int(model, "load_in_4bit"))
+    if (cfg_int(model, "load_in_4bit") &&
+        !strcmp(cfg_text(run_cfg(r, SECTION_RUN), "task"), "train"))
         (void)cfg_problem(r->ini, model, "load_in_4bit",
             "true with [adapter] use = none: packed weights cannot be trained");
     if (*cfg_text(adapter, "path"))

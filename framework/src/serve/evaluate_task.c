@@ -1,0 +1,251 @@
+/* evaluate_task.c -- each adapter is a run of its own, so that adapters of any shape are compared
+ * and no more than one model is in memory.
+ */
+#include "serve/evaluate_task.h"
+
+#include <string.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "files/file.h"
+#include "serve/evaluation_print.h"
+#include "serve/generate_task.h"
+#include "serve/score_task.h"
+#include "train/outputs.h"
+
+const qfw_option evaluate_options[N_EVALUATE_OPTIONS] = {
+    QFW_OPTION(QFW_OPT_PATH, "set", "", 0, 0, NULL,
+        "JSONL with id, text and expected scores; task = evaluate needs it"),
+    QFW_OPTION(QFW_OPT_LIST, "adapters", "", 0, 0, NULL,
+        "folders, and base for none; empty: what [adapter] says"),
+    QFW_OPTION(QFW_OPT_LIST, "compare_with", "", 0, 0, NULL,
+        "evaluation.json files of the same set, to be compared, too"),
+    QFW_OPTION(QFW_OPT_LIST, "wordings", "", 0, 0, NULL,
+        "prompt files: how far scores move with the words of the question"),
+    QFW_OPTION(QFW_OPT_INT, "evidence_rows", "0", 0, 1e9, NULL,
+        "rows that are scored without and with twice their evidence, too"),
+    QFW_OPTION(QFW_OPT_FLOAT, "good", "0.8", 0, 1, NULL, "share in range from which on it is good"),
+    QFW_OPTION(QFW_OPT_FLOAT, "fair", "0.6", 0, 1, NULL, "and fair; below: poor"),
+    QFW_OPTION(QFW_OPT_INT, "examples", "1", 0, 1e6, NULL, "documents shown score by score"),
+};
+
+enum { MAX_SCORERS = 8, TEXT_SHOWN = 2000 };
+
+/* What the task holds. */
+typedef struct evaluating {
+    run *r;
+    FILE *out;
+    evaluation *list[2 * MAX_SCORERS];
+    uint32_t n;
+} evaluating;
+
+/* One adapter at work. */
+typedef struct scoring_set {
+    run *r;
+    rubric *rubric;
+    score_opts o;
+    engine *e;
+    scorer *scorer;
+    evalset *set;
+    evaluation *result;
+    size_t n_done;
+} scoring_set;
+
+/* --- one adapter --- */
+
+static qfw_status take_document(void *arg, const scored *d) {
+    scoring_set *k = arg;
+    const evalset_row *row = &k->set->rows[k->n_done++];
+    char text[TEXT_SHOWN + 8], status[64];
+    snprintf(text, sizeof text, "%.*s%s", TEXT_SHOWN, row->text,
+        strlen(row->text) > TEXT_SHOWN ? " ..." : "");
+    for (uint32_t i = 0; i < d->n_skills; i++) {
+        const skill_score *s = &d->skills[i];
+        if (!row->expected[i].given) continue;
+        judged j = {.document = row->id,
+            .text = text,
+            .reason = s->reason ? s->reason : "",
+            .skill = i,
+            .abstained = s->abstained,
+            .low = row->expected[i].low,
+            .high = row->expected[i].high,
+            .score = s->score,
+            .expected = s->of.expected,
+            .confidence = s->confidence};
+        memcpy(j.p, s->of.p, sizeof j.p);
+        QFW_TRY(evaluation_add(k->result, &j));
+    }
+    snprintf(status, sizeof status, "%s: %zu of %zu documents", k->result->name, k->n_done,
+        k->set->n_rows);
+    log_status(status);
+    return QFW_OK;
+}
+
+static qfw_status open_set(scoring_set *k, const char *name) {
+    run *r = k->r;
+    const char *skills[MAX_SKILLS];
+    QFW_TRY(run_open_model(r));
+    QFW_TRY(rubric_read(r->ini, run_cfg(r, SECTION_RUBRIC), r->tok, r->chat, &k->rubric));
+    for (uint32_t i = 0; i < rubric_skills(k->rubric); i++) skills[i] = rubric_skill(k->rubric, i);
+    k->o = score_settings(r, k->rubric);
+    const char *path = cfg_text(run_cfg(r, SECTION_EVALUATE), "set");
+    QFW_TRY(evalset_read(path, (uint64_t)cfg_int(run_cfg(r, SECTION_DATA), "max_line"), skills,
+        rubric_skills(k->rubric), rubric_scale(k->rubric), &k->set));
+    return evaluation_create(name, path, cfg_text(run_cfg(r, SECTION_ADAPTER), "path"), skills,
+        rubric_skills(k->rubric), rubric_scale(k->rubric), &k->result);
+}
+
+static qfw_status score_set(scoring_set *k) {
+    QFW_TRY(scorer_create(&k->o, k->e, take_document, k, &k->scorer));
+    for (size_t i = 0; i < k->set->n_rows; i++) {
+        const evalset_row *row = &k->set->rows[i];
+        QFW_TRY(scorer_add(k->scorer, row->id, row->line, row->text, strlen(row->text)));
+    }
+    return scorer_finish(k->scorer);
+}
+
+static qfw_status run_set(scoring_set *k, const char *name, FILE *plan_to) {
+    run *r = k->r;
+    QFW_TRY(open_set(k, name));
+    const engine_opts eo = score_engine(&k->o);
+    QFW_TRY(run_open_device(r));
+    QFW_TRY(engine_plan(r, &eo, &k->e));
+    QFW_TRY(serve_plan(r, k->e, plan_to));
+    if (r->flags.plan_only || r->flags.dry_run) return QFW_OK;
+    QFW_TRY(serve_load(r, k->e));
+    return score_set(k);
+}
+
+static void close_set(scoring_set *k) {
+    log_status(NULL);
+    scorer_destroy(k->scorer);
+    engine_destroy(k->e);
+    evalset_close(k->set);
+    rubric_destroy(k->rubric);
+    run_close(k->r);
+}
+
+/* --- all of them --- */
+
+/* The last part of a folder's name. */
+static const char *short_name(const char *folder) {
+    const char *slash = strrchr(folder, '/');
+    return slash && slash[1] ? slash + 1 : folder;
+}
+
+/* The run of the command line with another adapter; "base": none. */
+static qfw_status start_with(const run *r, const char *adapter, run **out) {
+    const int is_base = !strcmp(adapter, "base");
+    char *path = mem_printf("adapter.path=%s", is_base ? "" : adapter);
+    const char **set = mem_alloc(r->flags.n_set + 1, sizeof *set);
+    qfw_status status = path && set ? QFW_OK : QFW_E_NOMEM;
+    if (status == QFW_OK) {
+        run_flags flags = r->flags;
+        for (uint32_t i = 0; i < flags.n_set; i++) set[i] = flags.set[i];
+        set[flags.n_set++] = path;
+        flags.set = set;
+        status = run_start(&flags, out);
+        if (status == QFW_OK) (*out)->flags = r->flags;
+    }
+    mem_free(set);
+    mem_free(path);
+    return status;
+}
+
+static qfw_status evaluate_one(evaluating *v, const char *adapter) {
+    scoring_set k = {.r = NULL};
+    FILE *nowhere = v->n ? fopen("/dev/null", "w") : NULL; /* one plan is enough */
+    qfw_status status = start_with(v->r, adapter, &k.r);
+    if (status == QFW_OK)
+        status = run_set(&k, *adapter ? short_name(adapter) : "base", nowhere ? nowhere : v->out);
+    if (nowhere) fclose(nowhere);
+    if (k.result) v->list[v->n++] = k.result;
+    if (k.r) close_set(&k);
+    return status;
+}
+
+static qfw_status write_one(const evaluating *v, const evaluation *e) {
+    const char *folder = cfg_text(run_cfg(v->r, SECTION_RUN), "output_dir");
+    char *path = mem_printf("%s/evaluation-%s.json", folder, e->name);
+    const qfw_status status = path ? evaluation_write(e, path) : QFW_E_NOMEM;
+    mem_free(path);
+    return status;
+}
+
+/* Each word of a list to `take`. */
+static qfw_status each_word(
+    evaluating *v, const char *list, qfw_status (*take)(evaluating *v, const char *word)) {
+    for (const char *at = list; *at;) {
+        char word[4096];
+        const size_t n = strcspn(at, ",");
+        snprintf(word, sizeof word, "%.*s", (int)n, at);
+        at += n + (at[n] == ',');
+        if (v->n == 2 * MAX_SCORERS || (take == evaluate_one && v->n == MAX_SCORERS))
+            return cfg_problem(v->r->ini, run_cfg(v->r, SECTION_EVALUATE), "adapters",
+                "more than %d at a time", MAX_SCORERS);
+        QFW_TRY(take(v, word));
+    }
+    return QFW_OK;
+}
+
+static qfw_status read_one(evaluating *v, const char *path) {
+    return evaluation_read(path, &v->list[v->n]) == QFW_OK ? (v->n++, QFW_OK) : QFW_E_DATA;
+}
+
+static verdict_bands bands_of(const run *r) {
+    const qfw_cfg *c = run_cfg(r, SECTION_EVALUATE);
+    return (verdict_bands){cfg_real(c, "good"), cfg_real(c, "fair")};
+}
+
+/* The first documents, score by score. */
+static void print_examples(const evaluating *v, const evaluation *e) {
+    const verdict_bands bands = bands_of(v->r);
+    int64_t left = cfg_int(run_cfg(v->r, SECTION_EVALUATE), "examples");
+    const char *last = NULL;
+    for (size_t i = 0; i < e->n_rows && left > 0; i++) {
+        char name[128];
+        if (last && !strcmp(last, e->rows[i].document)) continue;
+        last = e->rows[i].document;
+        err_escape(name, sizeof name, last);
+        fprintf(v->out, "\nDocument '%s', %s\n", name, e->name);
+        evaluation_print_document(e, last, &bands, v->out);
+        left--;
+    }
+}
+
+static qfw_status conclude(evaluating *v) {
+    const verdict_bands bands = bands_of(v->r);
+    const char *folder = cfg_text(run_cfg(v->r, SECTION_RUN), "output_dir");
+    QFW_TRY(dir_make(folder));
+    for (uint32_t i = 0; i < v->n; i++) {
+        print_examples(v, v->list[i]);
+        evaluation_print(v->list[i], &bands, v->out);
+    }
+    for (uint32_t i = 0; i < v->n; i++) QFW_TRY(write_one(v, v->list[i]));
+    if (v->n > 1)
+        QFW_TRY(evaluation_print_comparison((const evaluation *const *)v->list, v->n, v->out));
+    QFW_TRY(outputs_resolved(v->r, folder));
+    fprintf(v->out, "\n  written to %s\n", folder);
+    return QFW_OK;
+}
+
+static qfw_status evaluate_all(evaluating *v) {
+    const run *r = v->r;
+    const qfw_cfg *c = run_cfg(r, SECTION_EVALUATE);
+    const char *adapters = cfg_text(c, "adapters");
+    if (*adapters)
+        QFW_TRY(each_word(v, adapters, evaluate_one));
+    else
+        QFW_TRY(evaluate_one(v, cfg_text(run_cfg(r, SECTION_ADAPTER), "path")));
+    if (r->flags.plan_only || r->flags.dry_run) return QFW_OK;
+    QFW_TRY(each_word(v, cfg_text(c, "compare_with"), read_one));
+    return conclude(v);
+}
+
+qfw_status evaluate_task(run *r, FILE *out) {
+    evaluating v = {.r = r, .out = out};
+    const qfw_status status = evaluate_all(&v);
+    for (uint32_t i = 0; i < v.n; i++) evaluation_destroy(v.list[i]);
+    return status;
+}
