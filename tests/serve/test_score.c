@@ -425,6 +425,37 @@ static void no_room_is_said(void **state) {
         EXIT_CONFIG, "max_length: 24 tokens, of which the question takes .* wanted at least 16");
 }
 
+static void a_forgotten_adapter_is_said(void **state) {
+    (void)state;
+    assert_error(run_with(0, (const char *[]){"adapter.use=lora", NULL}), "E_INI_VALUE",
+        EXIT_CONFIG, "adapter\\.path: missing, so that the base model alone would score");
+}
+
+static void a_dry_run_writes_nothing(void **state) {
+    const run_flags flags = {.ini_path = temp_path("run.ini"),
+        .set =
+            (const char *[]){"run.output_dir=none", "score.input=cut.jsonl", "data.max_length=40"},
+        .n_set = 3,
+        .dry_run = 1};
+    (void)state;
+    temp_text("cut.jsonl",
+        "{\"id\": \"a\\u0007b\", \"text\": \"Ben likes maps.\\n\\nBen repairs "
+        "bicycles. Ben likes long walks. Ben sings in a choir. Ben plays chess on "
+        "Sundays. Ben grew up on a farm.\"}\n{\"text\": \"Eva.\"}\n");
+    FILE *out = fopen(temp_path("log.txt"), "w");
+    must(task_main(&flags, out));
+    fclose(out);
+    char *text = contents("log.txt");
+    static const char *const lines[] = {"\nDocument 'a\\x07b': 133 bytes, 2 chunks\n",
+        "\n  chunk 0: bytes 0 to 111\n  chunk 1: bytes 61 to 133\n",
+        "\n  | Ben likes maps.\n  | \n  | Ben repairs bicycles. ", "\n  | Score for Java:\n",
+        "\n2 documents, 1 in one chunk; 3 chunks, 2 at most; 3 skills\n", "\nPlan for cpu"};
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++)
+        if (!strstr(text, lines[i])) fail_msg("%s\nlacks\n%s", text, lines[i]);
+    mem_free(text);
+    assert_false(dir_exists(temp_path("none")));
+}
+
 /* --- long documents --- */
 
 static void write_long(const char *name, size_t words) {
@@ -477,6 +508,8 @@ int main(void) {
         cmocka_unit_test(a_folder_is_its_files_by_name),
         cmocka_unit_test(wrong_rows_are_named),
         cmocka_unit_test(no_room_is_said),
+        cmocka_unit_test(a_forgotten_adapter_is_said),
+        cmocka_unit_test(a_dry_run_writes_nothing),
     };
     return cmocka_run_group_tests(tests, setup, temp_drop);
 }

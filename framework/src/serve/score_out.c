@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "files/file.h"
 #include "files/json.h"
@@ -165,7 +166,7 @@ static qfw_status cut_back(score_out *o, uint64_t *n_done) {
 /* Sums over documents, by skill. */
 typedef struct skill_sums {
     uint64_t n, abstained, level[MAX_LEVELS];
-    double score, expected;
+    double score, expected, mass;
 } skill_sums;
 
 typedef struct csv {
@@ -245,6 +246,7 @@ static qfw_status put_row(csv *c, const json_node *row, const json_node *k) {
 static void add_sums(skill_sums *s, const json_node *k, scale levels) {
     const int64_t score = json_node_i64(json_node_member(k, "score")), i = score - levels.low;
     s->n++;
+    s->mass += json_node_f64(json_node_member(k, "mass"));
     if (json_node_true(json_node_member(k, "abstained"))) {
         s->abstained++;
         return;
@@ -298,6 +300,21 @@ static void print_table(const csv *c, FILE *out) {
     }
 }
 
+/* Where the model would say something else than a score, its scores mean little. */
+static void warn_of_mass(const csv *c) {
+    double mass = 0, n = 0;
+    for (uint32_t i = 0; i < MAX_SKILLS; i++) {
+        mass += c->sums[i].mass;
+        n += (double)c->sums[i].n;
+    }
+    if (n > 0 && mass < 0.5 * n)
+        log_line(QFW_LOG_WARN,
+            "the levels have %.1f %% of the model's probability where a score is to stand: it "
+            "would "
+            "say something else; hint: the words of [rubric] prompt and answer that it has learnt",
+            100 * mass / n);
+}
+
 static qfw_status write_csv(csv *c) {
     uint64_t bytes = 0;
     QFW_TRY(file_out_open(c->o->csv_path, &c->f));
@@ -337,7 +354,10 @@ qfw_status score_out_finish(score_out *o, FILE *table) {
     if (fflush(o->f) || fsync(fileno(o->f)))
         return err_fail("E_IO_WRITE", QFW_E_IO, "%s: cannot be written", o->jsonl_path);
     const qfw_status status = write_csv(&c);
-    if (status == QFW_OK) print_table(&c, table);
+    if (status == QFW_OK) {
+        print_table(&c, table);
+        warn_of_mass(&c);
+    }
     mem_free(c.line);
     return status;
 }

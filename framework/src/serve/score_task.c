@@ -12,9 +12,9 @@
 #include "base/process.h"
 #include "files/file.h"
 #include "serve/documents.h"
+#include "serve/generate_task.h"
 #include "serve/score_out.h"
 #include "train/outputs.h"
-#include "train/plan_report.h"
 #include "train/progress.h"
 
 enum { PASS_TOKENS = 1024 };
@@ -61,6 +61,15 @@ score_opts score_settings(const run *r, const rubric *rub) {
 engine_opts score_engine(const score_opts *o) {
     const int64_t all = (int64_t)o->n_slots * o->max_length;
     return (engine_opts){o->n_slots, o->max_length, all < PASS_TOKENS ? all : PASS_TOKENS};
+}
+
+/* A forgotten adapter would score the base model, and nothing would say so. */
+static qfw_status check_adapter(const run *r) {
+    const qfw_cfg *c = run_cfg(r, SECTION_ADAPTER);
+    if (!strcmp(cfg_text(c, "use"), "none") || *cfg_text(c, "path")) return QFW_OK;
+    return cfg_problem(r->ini, c, "path",
+        "missing, so that the base model alone would score; wanted the folder of an adapter; hint: "
+        "use = none scores with the base model");
 }
 
 static void add_text(sha256 *s, const char *text) { sha256_add(s, text, strlen(text) + 1); }
@@ -247,8 +256,7 @@ static qfw_status score(scoring *k) {
     QFW_TRY(digest_settings(k, settings));
     const score_out_opts o = {folder, k->rubric, settings, resumes(k->r)};
     QFW_TRY(score_out_open(&o, &k->n_done, &k->results));
-    QFW_TRY(run_load_weights(k->r));
-    QFW_TRY(engine_alloc(k->e));
+    QFW_TRY(serve_load(k->r, k->e));
     QFW_TRY(outputs_resolved(k->r, folder));
     scorer_destroy(k->scorer);
     k->scorer = NULL;
@@ -262,6 +270,7 @@ static qfw_status score(scoring *k) {
 /* Settings, rubric, input and plan; then, unless only that is wanted, the scores. */
 static qfw_status prepare_and_score(scoring *k) {
     run *r = k->r;
+    QFW_TRY(check_adapter(r));
     QFW_TRY(run_open_model(r));
     QFW_TRY(rubric_read(r->ini, run_cfg(r, SECTION_RUBRIC), r->tok, r->chat, &k->rubric));
     k->o = score_settings(r, k->rubric);
@@ -271,11 +280,7 @@ static qfw_status prepare_and_score(scoring *k) {
     const engine_opts eo = score_engine(&k->o);
     QFW_TRY(run_open_device(r));
     QFW_TRY(engine_plan(r, &eo, &k->e));
-    r->process_bytes = process_resident();
-    const plan_need need = engine_need(k->e);
-    plan_print(r, &need, k->out);
-    fflush(k->out);
-    QFW_TRY(plan_check(r, &need));
+    QFW_TRY(serve_plan(r, k->e, k->out));
     return r->flags.plan_only || r->flags.dry_run ? QFW_OK : score(k);
 }
 
