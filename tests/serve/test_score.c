@@ -314,6 +314,9 @@ static void a_kill_loses_nothing(void **state) {
         check_contents("out/scores.jsonl", scores);
         check_contents("out/scores.csv", table);
     }
+    temp_text("out/scores.jsonl", "");
+    must(run_with(0, NULL));
+    check_contents("out/scores.jsonl", scores);
     assert_error(run_with(0, NULL), "E_OUT_EXISTS", EXIT_OUTPUT, "holds scores already");
     assert_error(run_with(1, (const char *[]){"score.chunk_overlap=8", NULL}), "E_OUT_RESUME",
         EXIT_OUTPUT, "scores\\.jsonl:1: scored under other settings");
@@ -478,6 +481,7 @@ static int64_t peak_of(const char *input) {
         "data.max_length=200", "--set", "score.max_reason_tokens=0", NULL};
     assert_int_equal(command_run(argv, &c), 0);
     if (c.exit_code) fail_msg("exit %d: %s", c.exit_code, c.err);
+    assert_non_null(strstr(c.err, "it would say something else")); /* fresh weights */
     print_message(
         "%s: %.1f s, %.1f MiB at the peak\n", input, c.seconds, (double)c.peak / (1 << 20));
     return c.peak;

@@ -5,6 +5,7 @@
 
 #include <inttypes.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -180,11 +181,20 @@ static qfw_status check_documents(const scoring *k) {
 
 /* --- a run --- */
 
+/* Whether the file is there and holds something: a run that failed before its first score may go
+ * again. */
+static int holds_scores(const char *path) {
+    uint64_t size = 0;
+    const int fd = file_exists(path) ? file_open(path, "E_NOINPUT", &size) : -1;
+    if (fd >= 0) close(fd);
+    return size > 0;
+}
+
 static qfw_status claim_output(const run *r) {
     const char *folder = text_of(r, SECTION_RUN, "output_dir");
     char *path = path_join(folder, "scores.jsonl");
     if (!path) return QFW_E_NOMEM;
-    const int used = file_exists(path);
+    const int used = holds_scores(path);
     mem_free(path);
     if (used && !resumes(r) && !cfg_int(run_cfg(r, SECTION_RUN), "overwrite_output_dir"))
         return err_fail("E_OUT_EXISTS", QFW_E_IO,
