@@ -204,6 +204,30 @@ qfw_status adapters_declare(run *r) {
     return QFW_OK;
 }
 
+static qfw_status copy_lora(run *r, uint32_t i) {
+    const lora from = r->loras[i];
+    lora *l = &r->loras[r->n_loras + i];
+    char name[256];
+    *l = from;
+    l->which = QFW_ADAPTER_REFERENCE;
+    l->dropout = 0;
+    l->module = mem_strdup(from.module);
+    if (!l->module) return QFW_E_NOMEM;
+    r->n_reference_loras++;
+    snprintf(name, sizeof name, "%s.reference_A.weight", from.module);
+    QFW_TRY(store_add(r->store, name, QFW_MEM_FROZEN, QFW_F32, 2, from.a->t.dim, 0, 0, &l->a));
+    snprintf(name, sizeof name, "%s.reference_B.weight", from.module);
+    return store_add(r->store, name, QFW_MEM_FROZEN, QFW_F32, 2, from.b->t.dim, 0, 0, &l->b);
+}
+
+qfw_status adapters_declare_reference(run *r) {
+    size_t cap = r->n_loras;
+    if (!*cfg_text(run_cfg(r, SECTION_ADAPTER), "path")) return QFW_OK;
+    if (mem_grow(&r->loras, &cap, 2 * (size_t)r->n_loras, sizeof *r->loras)) return QFW_E_NOMEM;
+    for (uint32_t i = 0; i < r->n_loras; i++) QFW_TRY(copy_lora(r, i));
+    return QFW_OK;
+}
+
 /* A ~ U(-1/sqrt(in), 1/sqrt(in)), by name; B stays zero: at first the adapter changes nothing. */
 static qfw_status init_fresh(run *r, const lora *l) {
     const int64_t n = qfw_tensor_count(&l->a->t);
@@ -224,8 +248,11 @@ static qfw_status init_from_module(run *r, peft *p, uint32_t i) {
     float *a = mem_alloc((size_t)(m->r * m->in), sizeof *a);
     float *b = mem_alloc((size_t)(m->out * m->r), sizeof *b);
     qfw_status status = a && b ? peft_read(p, i, a, b) : QFW_E_NOMEM;
-    if (status == QFW_OK) status = store_write(r->store, l->a, a);
-    if (status == QFW_OK) status = store_write(r->store, l->b, b);
+    for (uint32_t copy = 0; status == QFW_OK && copy <= (r->n_reference_loras ? 1 : 0); copy++) {
+        status = store_write(r->store, l->a, a);
+        if (status == QFW_OK) status = store_write(r->store, l->b, b);
+        l += r->n_loras; /* its reference */
+    }
     mem_free(a);
     mem_free(b);
     return status;

@@ -31,7 +31,7 @@ graph_env graphs_env(const run *r, uint32_t training) {
         .param = find_weight,
         .arg = r,
         .loras = r->loras,
-        .n_loras = r->n_loras,
+        .n_loras = r->n_loras + r->n_reference_loras,
         .training = training,
         .seed = r->seed};
 }
@@ -76,10 +76,19 @@ static qfw_status build_pass(run *r, uint32_t kind, int64_t n_rows, pass *p) {
         sizeof shape, kind == PASS_TRAIN, n_rows, gs->n_segments[kind], gs->n_examples[kind]};
     qfw_lm_vals lm = {.size = sizeof lm};
     p->n_rows = n_rows;
-    QFW_TRY(open_graph(r, p, shape.training));
-    QFW_TRY(r->model->forward(r->model_inst, &p->g->pub, &shape, &lm));
+    qfw_lm_vals reference = {.size = sizeof reference};
+    /* A trainer may ask for no dropout: its own key, as torch's trainers call it. */
+    const int no_dropout = cfg_int(r->sections[SECTION_TRAINER_OWN].cfg, "disable_dropout") != 0;
+    QFW_TRY(open_graph(r, p, shape.training && !no_dropout));
+    qfw_graph *g = &p->g->pub;
+    if (r->trainer->flags & QFW_TRAINER_NEEDS_REF) {
+        QFW_TRY(g->api->adapter(g, QFW_ADAPTER_REFERENCE));
+        QFW_TRY(r->model->forward(r->model_inst, g, &shape, &reference));
+        QFW_TRY(g->api->adapter(g, QFW_ADAPTER_POLICY));
+    }
+    QFW_TRY(r->model->forward(r->model_inst, g, &shape, &lm));
     p->past_model = (qfw_val)p->g->n_values + 1;
-    QFW_TRY(r->trainer->loss(r->trainer_inst, &p->g->pub, &shape, &lm, 0, &p->loss));
+    QFW_TRY(r->trainer->loss(r->trainer_inst, g, &shape, &lm, reference.hidden, &p->loss));
     if (p->g->n_metrics > MAX_METRICS)
         return err_fail("E_PLUG_METRICS", QFW_E_INTERNAL, "trainer %s: %zu metrics, at most %d",
             r->trainer_component->name, p->g->n_metrics, MAX_METRICS);

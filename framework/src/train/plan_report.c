@@ -55,7 +55,7 @@ static void add_weights(const run *r, plan_items *items) {
 
 /* What is trained, with its gradients and the optimizer's state; returns the bytes. */
 static uint64_t add_trained(const run *r, plan_items *items) {
-    uint64_t params = 0, grads = 0, states = 0, count = 0;
+    uint64_t params = 0, reference = 0, grads = 0, states = 0, count = 0;
     char text[32];
     for (uint32_t i = 0; i < r->n_trainables; i++) {
         const trainable *t = &r->trainables[i];
@@ -65,9 +65,12 @@ static uint64_t add_trained(const run *r, plan_items *items) {
         for (uint32_t s = 0; s < t->spec.n; s++) states += t->state[s]->bytes;
     }
     if (r->n_loras) add(items, "adapter", params, "%s parameters", format_count(count, text));
+    for (uint32_t i = 0; i < r->n_reference_loras; i++)
+        reference += r->loras[r->n_loras + i].a->bytes + r->loras[r->n_loras + i].b->bytes;
+    if (reference) add(items, "reference", reference, "the adapter as it was");
     add(items, "gradients", grads, "of %s parameters", format_count(count, text));
     add(items, "optimizer state", states, "%s", r->optimizer_component->name);
-    return (r->n_loras ? params : 0) + grads + states;
+    return (r->n_loras ? params : 0) + reference + grads + states;
 }
 
 /* Adapters of a task that trains nothing; returns the bytes. */

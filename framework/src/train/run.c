@@ -95,9 +95,12 @@ static qfw_status open_set(run *r, const char *key, dataset **out) {
 
 static qfw_status open_data(run *r, FILE *out) {
     r->trainer = r->trainer_component->iface;
-    if (r->trainer->flags & QFW_TRAINER_NEEDS_REF)
-        return err_fail("E_PLUG_TRAINER", QFW_E_UNSUPPORTED,
-            "trainer %s: it needs a reference pass, which is not supported yet",
+    if (r->trainer->flags & QFW_TRAINER_NEEDS_REF &&
+        !strcmp(text_of(r, SECTION_ADAPTER, "use"), "none"))
+        return cfg_problem(r->ini, run_cfg(r, SECTION_ADAPTER), "use",
+            "none, but trainer %s compares with the model that it starts from: that must be "
+            "frozen; "
+            "hint: lora",
             r->trainer_component->name);
     QFW_TRY(created(r, SECTION_TRAINER_OWN,
         r->trainer->create(r->host, r->sections[SECTION_TRAINER_OWN].cfg, &r->trainer_inst)));
@@ -173,6 +176,7 @@ qfw_status train_prepare(run *r, FILE *out) {
     count_steps(r);
     QFW_TRY(open_optimizer(r));
     QFW_TRY(run_open_device(r));
+    if (r->trainer->flags & QFW_TRAINER_NEEDS_REF) QFW_TRY(adapters_declare_reference(r));
     QFW_TRY(trainables_declare(r));
     QFW_TRY(graphs_plan(r));
     r->process_bytes = process_resident();
@@ -276,7 +280,8 @@ void run_close(run *r) {
     graphs_destroy(r->graphs);
     st_close(r->files);
     store_destroy(r->store);
-    for (uint32_t i = 0; i < r->n_loras; i++) mem_free((void *)r->loras[i].module);
+    for (uint32_t i = 0; i < r->n_loras + r->n_reference_loras; i++)
+        mem_free((void *)r->loras[i].module);
     mem_free(r->loras);
     mem_free(r->weights);
     mem_free(r->trainables);

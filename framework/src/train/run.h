@@ -90,8 +90,8 @@ typedef struct run {
     store *store;
     model_weight *weights;
     uint32_t n_weights;
-    lora *loras;
-    uint32_t n_loras;
+    lora *loras; /* what is trained; then what a trainer's reference is made of */
+    uint32_t n_loras, n_reference_loras;
     trainable *trainables;
     uint32_t n_trainables;
     graphs *graphs;
@@ -142,7 +142,10 @@ qfw_status weights_load(run *r); /* from r->files, which it closes, or fresh */
 
 /* adapters.c */
 qfw_status adapters_declare(run *r); /* r->loras with their entries */
-qfw_status adapters_init(run *r);    /* fresh, or from [adapter] path */
+/* A frozen copy of the adapter that [adapter] path names, for a trainer that needs a reference; of a
+ * fresh adapter there is none: the reference is the bare model. */
+qfw_status adapters_declare_reference(run *r);
+qfw_status adapters_init(run *r); /* fresh, or from [adapter] path */
 
 /* trainables.c */
 qfw_status trainables_declare(run *r); /* gradients and optimizer state */
