@@ -136,14 +136,13 @@ static const char *const known_keys[] = {"model_type", "vocab_size", "hidden_siz
     "head_dim", "max_position_embeddings", "original_max_position_embeddings", "sliding_window",
     "rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor", "rms_norm_eps",
     "hidden_act", "attention_bias", "attention_dropout", "resid_pdrop", "embd_pdrop",
-    "tie_word_embeddings", "initializer_range", "torch_dtype", "dtype", NULL};
+    "tie_word_embeddings", "initializer_range", "torch_dtype", "dtype", "layer_types", NULL};
 /* Keys that change nothing of what is computed here: ids, caches, bookkeeping. */
 static const char *const ignored_keys[] = {"_name_or_path", "architectures", "auto_map",
     "bos_token_id", "eos_token_id", "pad_token_id", "transformers_version", "use_cache",
     "_attn_implementation", "_attn_implementation_autoset", "attn_implementation",
     "output_attentions", "output_hidden_states", "return_dict", "chunk_size_feed_forward",
-    "is_encoder_decoder", "id2label", "label2id", "problem_type", "gradient_checkpointing",
-    "layer_types", NULL};
+    "is_encoder_decoder", "id2label", "label2id", "problem_type", "gradient_checkpointing", NULL};
 static const char *const known_rope_keys[] = {"type", "rope_type", "rope_theta",
     "partial_rotary_factor", "short_factor", "long_factor", "factor", "attention_factor",
     "original_max_position_embeddings", NULL};
@@ -182,6 +181,23 @@ static void check_fixed(reader *r) {
         if (p != 0)
             reject(r, *d,
                 "E_CFG_UNSUPPORTED: %g, wanted 0: Phi-3 is trained without dropout of its own", p);
+    }
+}
+
+/* transformers' Phi-3 gives every layer the same attention, whatever this list says: one that tells
+ * them apart describes another model. */
+static void check_layer_types(reader *r) {
+    if (kind_of(r, "/layer_types") == QFW_DOC_ABSENT) return;
+    const uint64_t n = r->api->count(r->doc, "/layer_types");
+    const char *first = read_str(r, "/layer_types/0", "");
+    for (uint64_t i = 1; r->status == QFW_OK && i < n; i++) {
+        char ptr[64];
+        snprintf(ptr, sizeof ptr, "/layer_types/%llu", (unsigned long long)i);
+        const char *type = read_str(r, ptr, "");
+        if (strcmp(type, first))
+            reject(r, ptr,
+                "E_CFG_UNSUPPORTED: \"%.60s\" after \"%.60s\": all layers of a Phi-3 attend alike",
+                type, first);
     }
 }
 
@@ -283,6 +299,18 @@ static void read_longrope(reader *r, qfw_inst *m, const char *base) {
             (long long)c->original_max);
 }
 
+/* Under rope type default nothing reads them: either they or the type are a mistake. */
+static void reject_factors(reader *r, const char *base) {
+    static const char *const keys[] = {
+        "short_factor", "long_factor", "factor", "attention_factor", NULL};
+    char ptr[128];
+    for (const char *const *key = keys; base && *key; key++)
+        if (kind_of(r, at(ptr, sizeof ptr, base, *key)) != QFW_DOC_ABSENT)
+            reject(r, ptr,
+                "E_CFG_UNSUPPORTED: rope type default has no such key; hint: longrope, if the "
+                "model is one");
+}
+
 static void read_rope(reader *r, qfw_inst *m) {
     phi3_config *c = &m->config;
     char ptr[128];
@@ -323,6 +351,7 @@ static void read_rope(reader *r, qfw_inst *m) {
     if (is_one_of(type, long_types)) {
         read_longrope(r, m, base);
     } else if (!strcmp(type, "default")) {
+        reject_factors(r, base);
         read_freqs(r, c, NULL, m->short_freq);
         memcpy(m->long_freq, m->short_freq, bytes);
     } else {
@@ -335,6 +364,7 @@ qfw_status phi3_read_config(qfw_inst *m, const qfw_doc *doc) {
     if (!r.api) return qfw_fail(m->host, QFW_E_ABI, "phi3: the host has no qfw.doc/1");
     if (r.api->kind(doc, "") != QFW_DOC_OBJECT) reject_type(&r, "", "an object");
     check_fixed(&r);
+    check_layer_types(&r);
     check_keys(&r, "", known_keys, ignored_keys);
     read_sizes(&r, &m->config);
     if (r.status == QFW_OK) read_rope(&r, m);

@@ -110,6 +110,13 @@ static void b3_what_is_not_supported(void **state) {
         {"\"rope_scaling\": null",
             "\"rope_scaling\": {\"type\": \"default\"}, \"rope_parameters\": {}",
             "E_CFG_RELATION\\] .*/rope_scaling: .*rope_parameters"},
+        {"\"rope_scaling\": null", "\"rope_scaling\": {\"long_factor\": " ONES8 "}",
+            "E_CFG_UNSUPPORTED\\] .*/rope_scaling/long_factor: rope type default has no such key"},
+        {WIDTH, WIDTH ", \"layer_types\": [\"full_attention\", \"sliding_attention\"]",
+            "E_CFG_UNSUPPORTED\\] .*/layer_types/1: \"sliding_attention\" after "
+            "\"full_attention\""},
+        {WIDTH, WIDTH ", \"layer_types\": [\"full_attention\", 1]",
+            "E_CFG_TYPE\\] .*/layer_types/1: found the integer 1, wanted a string"},
         {"\"attention_bias\": false", "\"attention_bias\": true",
             "E_CFG_UNSUPPORTED\\] .*/attention_bias: true, wanted false"},
         {"\"attention_dropout\": 0.0", "\"attention_dropout\": 0.1",
@@ -121,6 +128,10 @@ static void b3_what_is_not_supported(void **state) {
             "E_CFG_UNSUPPORTED\\] .*/quantization_config: .* already quantised.*hint"},
         {NULL, NULL, NULL}};
     each_refused("model/config.json", "--plan", rows);
+    tiny_make("case");
+    alter("model/config.json", WIDTH,
+        WIDTH ", \"layer_types\": [\"full_attention\", \"full_attention\"]");
+    trains("all layers of one type");
 }
 
 static void b4_too_large(void **state) {
