@@ -56,14 +56,20 @@ static int bad_usage(const char *what, const char *word) {
     return report();
 }
 
+/* A command's last word is behind it. */
+static int too_many(const char *word) { return bad_usage("one word too many:", word); }
+
 /* --- plugin list, plugin show, help --- */
 
 static int list_plugins(void) {
     plugin_facts facts;
     uint32_t n = 0;
     for (uint32_t i = 0; plugin_list(i, &facts) == QFW_OK; i++, n++) {
-        print_line("%-10s %-12s %-8s abi %u.%u  %s", facts.kind, facts.name, facts.version,
-            facts.abi_major, facts.abi_minor, facts.problem[0] ? "cannot be used" : facts.summary);
+        char abi[16] = "no abi ";
+        if (facts.abi_major || facts.abi_minor)
+            snprintf(abi, sizeof abi, "abi %u.%u", facts.abi_major, facts.abi_minor);
+        print_line("%-10s %-12s %-8s %s  %s", facts.kind, facts.name, facts.version, abi,
+            facts.problem[0] ? "cannot be used" : facts.summary);
         print_line("           %s", facts.path);
         if (facts.problem[0]) print_line("           %s", facts.problem);
     }
@@ -120,18 +126,23 @@ static int show_adamw(void) {
     return help_section("optimizer");
 }
 
-/* Whatever is called so, or is in that file. */
+/* Whatever is called so, or is in that file. A broken file that has the name is the answer only
+ * where no other has it. */
 static int show_any(const char *use) {
     static const char *const kinds[] = {"backend", "model", "trainer", "optimizer", NULL};
-    const char *go_on = strchr(use, '/') ? "E_PLUG_KIND" : "E_PLUG_NOTFOUND";
+    const int is_file = strchr(use, '/') != NULL;
+    const char *broken = NULL;
     const plugin *p;
     const qfw_component *c;
     for (const char *const *kind = kinds; *kind; kind++) {
         if (plugin_open(*kind, use, &p, &c) == QFW_OK) return show_component(p, c);
-        if (strcmp(err_name(), go_on)) return report();
+        if (is_file && strcmp(err_name(), "E_PLUG_KIND")) return report();
+        if (!broken && strcmp(err_name(), "E_PLUG_NOTFOUND")) broken = *kind;
     }
     if (!strcmp(use, adamw_component.name)) return show_adamw();
-    if (!strchr(use, '/'))
+    if (broken)
+        (void)plugin_open(broken, use, &p, &c); /* its reason again */
+    else
         (void)err_fail("E_PLUG_NOTFOUND", QFW_E_UNSUPPORTED,
             "no backend, model, trainer or optimizer is called '%s'; hint: `qfw plugin list` shows "
             "what there is, --plugin-dir adds a folder",
@@ -142,7 +153,8 @@ static int show_any(const char *use) {
 static int show_plugin(int argc, char **argv) {
     const plugin *p;
     const qfw_component *c;
-    if (argc < 1 || argc > 2) return bad_usage("plugin show wants a name, found", "");
+    if (argc < 1) return bad_usage("plugin show wants a name, found", "");
+    if (argc > 2) return too_many(argv[2]);
     if (argc == 1) return show_any(argv[0]);
     if (!plugin_kind(argv[0])) return bad_usage("no kind of plugin is called", argv[0]);
     if (plugin_kind(argv[0]) == QFW_KIND_OPTIMIZER && !strcmp(argv[1], adamw_component.name))
@@ -151,12 +163,14 @@ static int show_plugin(int argc, char **argv) {
 }
 
 static int plugin_command(int argc, char **argv) {
-    if (argc > 0 && !strcmp(argv[0], "list")) return list_plugins();
+    if (argc > 0 && !strcmp(argv[0], "list")) return argc > 1 ? too_many(argv[1]) : list_plugins();
     if (argc > 0 && !strcmp(argv[0], "show")) return show_plugin(argc - 1, argv + 1);
     return bad_usage("plugin wants list or show, found", argc > 0 ? argv[0] : "");
 }
 
 static int help(int argc, char **argv) {
+    if (argc > 1) return too_many(argv[1]);
+    if (argc > 0 && !strcmp(argv[0], "optimizer.adamw")) return show_adamw();
     if (argc > 0) return help_section(argv[0]);
     printf("%s\nSections of the INI:\n\n", usage);
     for (uint32_t i = 0; i < CORE_SECTIONS; i++)
@@ -276,6 +290,7 @@ static int command(int argc, char **argv) {
     if (!strcmp(word, "help") || !strcmp(word, "--help") || !strcmp(word, "-h"))
         return help(argc - 2, argv + 2);
     if (strcmp(word, "--version")) return run_command(argc - 1, argv + 1);
+    if (argc > 2) return too_many(argv[2]);
     printf("%s %s, plugin ABI %d.%d\n", host_table()->name, host_table()->version, QFW_ABI_MAJOR,
         QFW_ABI_MINOR);
     return EXIT_OK;

@@ -102,6 +102,7 @@ static void help(void **state) {
     prints("help trainer", "^  lr_scheduler_type = linear$");
     assert_true(is_like(c.out, "linear \\| cosine \\| constant"));
     assert_false(is_like(c.out, "^\\[run\\]$"));
+    prints("help optimizer.adamw", "^  adam_beta1 = 0\\.9$");
     prints("help trainer.sft", "^  completion_only_loss = auto$");
     fails("help trainor", EXIT_USAGE, "error\\[E_USAGE\\] no section is called 'trainor'; hint: ");
     fails("help trainer.nope", EXIT_PLUGIN, "E_PLUG_NOTFOUND.*libqfw_trainer_nope\\.so");
@@ -130,7 +131,10 @@ static void wrong_words(void **state) {
     fails("plugin", EXIT_USAGE, "plugin wants list or show, found ''");
     fails("plugin lost", EXIT_USAGE, "plugin wants list or show, found 'lost'");
     fails("plugin show", EXIT_USAGE, "plugin show wants a name");
-    fails("plugin show a b c", EXIT_USAGE, "plugin show wants a name");
+    fails("plugin show a b c", EXIT_USAGE, "one word too many: 'c'");
+    fails("plugin list garbage", EXIT_USAGE, "one word too many: 'garbage'");
+    fails("help run garbage", EXIT_USAGE, "one word too many: 'garbage'");
+    fails("--version extra", EXIT_USAGE, "one word too many: 'extra'");
     fails("plugin show engine cpu", EXIT_USAGE, "no kind of plugin is called 'engine'");
     fails("--ini /nonexistent/sft.ini", EXIT_NOINPUT, "/nonexistent/sft\\.ini");
 }
@@ -164,6 +168,8 @@ static void plugin_list_broken(void **state) {
     assert_true(is_like(c.out, "_twin1\\.so: has backend 'twin', its file name says"));
     assert_true(is_like(c.out, "^trainer    sft "));
     assert_null(strchr(c.out, '\033'));
+    temp_text("broken/libqfw_model_text.so", "no plugin");
+    prints(words, "^model      text                  no abi   cannot be used$");
 }
 
 static void plugin_show(void **state) {
@@ -202,6 +208,31 @@ static void a_broken_one_is_not_a_missing_one(void **state) {
     char words[700];
     snprintf(words, sizeof words, "%s plugin show dependency", plugin_dir("lacking", names));
     fails(words, EXIT_PLUGIN, "E_PLUG_LOAD\\].*_dependency\\.so: cannot be loaded: libabsent\\.so");
+}
+
+/* But it does not stand in the way of another kind's plugin of that name. */
+static void a_broken_one_hides_no_other(void **state) {
+    (void)state;
+    static const char *const names[] = {"fine", NULL};
+    char words[700];
+    snprintf(words, sizeof words, "%s plugin show adamw", plugin_dir("misnamed", names));
+    assert_int_equal(file_copy(bad_file("fine"), temp_path("misnamed/libqfw_model_adamw.so")), 0);
+    prints(words, "^optimizer adamw: ");
+    snprintf(words, sizeof words, "%s plugin show sft", plugin_dir("misnamed", names));
+    assert_int_equal(file_copy(bad_file("fine"), temp_path("misnamed/libqfw_model_sft.so")), 0);
+    prints(words, "^trainer sft: ");
+    snprintf(words, sizeof words, "%s plugin show other", plugin_dir("misnamed", names));
+    assert_int_equal(file_copy(bad_file("fine"), temp_path("misnamed/libqfw_model_other.so")), 0);
+    fails(words, EXIT_PLUGIN, "E_PLUG_KIND\\].*_model_other\\.so: has backend 'fine', wanted");
+}
+
+/* The limit of descriptors is the reason, not an argument that nobody gave. */
+static void too_few_descriptors(void **state) {
+    (void)state;
+    const char *const argv[] = {"sh", "-c", "ulimit -n 8; \"$0\" plugin show sft", qfw, NULL};
+    assert_int_equal(command_run(argv, &c), 0);
+    if (!is_like(c.err, "E_LIMIT_FD\\].*: Too many open files; hint: ulimit -n$"))
+        fail_msg("%s", c.err);
 }
 
 static void insecure_plugins(void **state) {
@@ -285,6 +316,8 @@ int main(void) {
         cmocka_unit_test(plugin_list_broken),
         cmocka_unit_test(plugin_show),
         cmocka_unit_test(a_broken_one_is_not_a_missing_one),
+        cmocka_unit_test(a_broken_one_hides_no_other),
+        cmocka_unit_test(too_few_descriptors),
         cmocka_unit_test(insecure_plugins),
         cmocka_unit_test(setuid_ignores_the_environment),
         cmocka_unit_test(lost_output),

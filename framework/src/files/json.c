@@ -80,10 +80,9 @@ static qfw_status fail_duplicate(const json_source *from, const char *text, size
     at++;
     while (json_scan_key(text, end, &at, &key) && !same_key(text, key, second)) continue;
     json_locate(text, key.at, &line, &column);
-    snprintf(what, sizeof what, "key %.*s stands twice, first at %llu:%llu (byte %llu)",
+    snprintf(what, sizeof what, "key %.*s stands twice, first at %llu:%llu",
         (int)(second.n < SHOWN_BYTES ? second.n : SHOWN_BYTES), text + second.at,
-        (unsigned long long)(from->line ? from->line : line), (unsigned long long)column,
-        (unsigned long long)(from->byte + key.at));
+        (unsigned long long)(from->line ? from->line : line), (unsigned long long)column);
     return fail_at(from, from->duplicate_name, text, second.at, what);
 }
 

@@ -100,8 +100,9 @@ static qfw_status parse_offsets(const parser *p, st_tensor *t, const json_node *
     if (begin < 0 || begin > end || (uint64_t)end > p->data_bytes)
         return err_fail("E_ST_OFFSET", QFW_E_DATA,
             "%s: tensor \"%.100s\": data_offsets: [%lld, %lld], wanted 0 <= begin <= end <= %llu "
-            "(the bytes of data in the file)",
-            p->path, t->name, (long long)begin, (long long)end, (unsigned long long)p->data_bytes);
+            "(the bytes of data in the file)%s",
+            p->path, t->name, (long long)begin, (long long)end, (unsigned long long)p->data_bytes,
+            begin >= 0 && begin <= end ? "; hint: the download is incomplete, fetch it again" : "");
     if ((uint64_t)(end - begin) != t->bytes)
         return err_fail("E_ST_SIZE", QFW_E_DATA,
             "%s: tensor \"%.100s\": data_offsets: %lld bytes, wanted %llu for its dtype and shape",

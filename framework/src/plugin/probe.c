@@ -80,6 +80,7 @@ static int make_pipe(int ends[2]) {
     if (pipe2(low, O_CLOEXEC)) return -1;
     for (int i = 0; i < 2; i++) {
         ends[i] = fcntl(low[i], F_DUPFD_CLOEXEC, FREE_FD);
+        if (ends[i] < 0) errno = EMFILE; /* EINVAL where the limit is FREE_FD or less */
         close(low[i]);
     }
     if (ends[0] >= 0 && ends[1] >= 0) return 0;
