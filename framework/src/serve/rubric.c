@@ -371,6 +371,45 @@ char *rubric_text(const rubric *r, uint32_t skill, const char *document, size_t 
     return text;
 }
 
+char *rubric_prompt(const rubric *r, uint32_t skill, const char *document, size_t n) {
+    const question q = {.skill = skill, .document = document, .n = n};
+    parts p = {0};
+    char *text = add_wording(r, &r->prompt, &q, 0, &p) ? NULL : join(&p);
+    mem_free(p.part);
+    return text;
+}
+
+char *rubric_answer(const rubric *r, uint32_t i, const char *reason) {
+    parts p = {0};
+    int bad = 0;
+    for (size_t k = 0; k < r->answer.n && !bad; k++) {
+        const piece *at = &r->answer.piece[k];
+        const char *text = at->place == SCORE    ? r->level[i]
+                           : at->place == REASON ? reason
+                                                 : at->text;
+        bad = add_part(&p, text, at->place == TEXT ? at->n : strlen(text), 0);
+    }
+    char *answer = bad ? NULL : join(&p);
+    mem_free(p.part);
+    return answer;
+}
+
+const char *rubric_reason(const rubric *r, uint32_t i, const char *text) {
+    size_t k = 0;
+    while (k < r->answer.n && r->answer.piece[k].place != SCORE) k++;
+    text += strspn(text, " ");
+    if (strncmp(text, r->level[i], strlen(r->level[i]))) return NULL;
+    text += strlen(r->level[i]);
+    for (k++; k < r->answer.n && r->answer.piece[k].place == TEXT; k++) {
+        const piece *at = &r->answer.piece[k];
+        size_t n = at->n;
+        while (n > 0 && at->text[n - 1] == ' ') n--; /* decoded text may end before a blank */
+        if (strncmp(text, at->text, n)) return NULL;
+        text += n;
+    }
+    return text + strspn(text, " ");
+}
+
 /* --- levels --- */
 
 static size_t common_start(const ids *a, const ids *b, size_t limit) {

@@ -5,7 +5,7 @@
 
 #include "serve/evaluate_task.h"
 #include "serve/generate_task.h"
-
+#include "serve/pairs_task.h"
 #include "serve/score_task.h"
 
 typedef struct task {
@@ -19,6 +19,7 @@ static const task tasks[] = {
     {"generate", generate_task},
     {"score", score_task},
     {"evaluate", evaluate_task},
+    {"pairs", pairs_task},
 };
 
 qfw_status task_main(const run_flags *flags, FILE *out) {

@@ -4,6 +4,7 @@
  * otherwise. `qfw help`, docs/ini.md and resolved.ini are made from these tables.
  */
 #include "serve/evaluate_task.h"
+#include "serve/pairs_task.h"
 #include "serve/rubric.h"
 #include "serve/score.h"
 #include "train/run.h"
@@ -12,7 +13,7 @@
 #define MILLION      1e6
 
 static const qfw_option run_options[] = {
-    QFW_OPTION(QFW_OPT_ENUM, "task", "train", 0, 0, "train|generate|score|evaluate", "what to do"),
+    QFW_OPTION(QFW_OPT_ENUM, "task", "train", 0, 0, "train|generate|score|evaluate|pairs", "what to do"),
     QFW_OPTION_FLAGS(QFW_OPT_PATH, QFW_OPT_REQUIRED, "output_dir", NULL, 0, 0, NULL,
         "where everything is written"),
     QFW_OPTION(QFW_OPT_BOOL, "overwrite_output_dir", "false", 0, 0, NULL,
@@ -158,5 +159,6 @@ const schema_section core_schema[CORE_SECTIONS] = {
     [SECTION_RUBRIC] = SECTION("rubric", rubric_options),
     [SECTION_SCORE] = SECTION("score", score_options),
     [SECTION_EVALUATE] = SECTION("evaluate", evaluate_options),
+    [SECTION_PAIRS] = SECTION("pairs", pairs_options),
     [SECTION_PLUGINS] = SECTION("plugins", plugins_options),
 };

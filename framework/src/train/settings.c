@@ -222,7 +222,8 @@ static void check_task_input(const run *r) {
         uint32_t section;
         const char *key;
     } inputs[] = {{"train", SECTION_DATA, "train"}, {"generate", SECTION_GENERATE, "input"},
-        {"score", SECTION_SCORE, "input"}, {"evaluate", SECTION_EVALUATE, "set"}};
+        {"score", SECTION_SCORE, "input"}, {"evaluate", SECTION_EVALUATE, "set"},
+        {"pairs", SECTION_PAIRS, "set"}};
     const char *task = cfg_text(run_cfg(r, SECTION_RUN), "task");
     for (size_t i = 0; i < COUNT(inputs); i++)
         if (!strcmp(task, inputs[i].task) &&
