@@ -55,8 +55,14 @@ typedef struct qfw_encoder_api {
     /* A string, or a list of messages that ends in a user turn, ready to be continued: nothing in
      * it is trained. */
     qfw_status (*prompt)(qfw_encoder *e, const char *ptr);
+    /* Two sequences, prompt + chosen and prompt + rejected, of which the completions are trained:
+     * from where the ids of the prompt and those of both sequences first part. As in `pair`, all
+     * strings or all lists of messages; without a prompt in the row it is what chosen and rejected
+     * begin with alike. */
+    qfw_status (*preference)(
+        qfw_encoder *e, const char *prompt, const char *chosen, const char *rejected);
 } qfw_encoder_api;
-QFW_SEALED(qfw_encoder_api, prompt);
+QFW_SEALED(qfw_encoder_api, preference);
 
 /* What collate answers: sequences of the examples, in batch order. */
 typedef struct qfw_seq_ref {

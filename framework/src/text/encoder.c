@@ -260,21 +260,28 @@ static qfw_status encoder_messages(qfw_encoder *e, const char *ptr, uint32_t tra
     return add_sequence(e, &d);
 }
 
-static qfw_status pair_of_messages(
-    qfw_encoder *e, const char *prompt, const char *completion, uint32_t train) {
+/* The ids of the conversation prompt + answer; without a prompt (NULL) the answer is all of it, and
+ * its first n_prompt messages are the prompt. */
+static qfw_status encode_answer(
+    qfw_encoder *e, const char *prompt, size_t n_prompt, const char *answer, ids *out) {
     char place[PLACE_BYTES];
     e->n_messages = 0;
-    QFW_TRY(read_messages(e, prompt));
-    const size_t n_prompt = e->n_messages;
-    QFW_TRY(read_messages(e, completion));
-    QFW_TRY(check_template(e, prompt));
-    QFW_TRY(check_messages(e, prompt, n_prompt, completion));
+    if (prompt) QFW_TRY(read_messages(e, prompt));
+    QFW_TRY(read_messages(e, answer));
+    QFW_TRY(check_template(e, prompt ? prompt : answer));
+    QFW_TRY(check_messages(e, prompt ? prompt : answer, prompt ? n_prompt : e->n_messages, answer));
     if (strcmp(e->message[n_prompt].role, "assistant") != 0) {
-        snprintf(place, sizeof place, "%s/0/role", completion);
+        snprintf(place, sizeof place, "%s/%zu/role", answer, prompt ? 0 : n_prompt);
         return fail_at(e, place, "wanted assistant: a completion answers the prompt's last turn");
     }
+    return encode_messages(e, answer, e->n_messages, 0, out);
+}
+
+static qfw_status pair_of_messages(
+    qfw_encoder *e, const char *prompt, const char *completion, uint32_t train) {
+    const size_t n_prompt = json_doc_api.count(e->row, prompt);
+    QFW_TRY(encode_answer(e, prompt, n_prompt, completion, &e->whole));
     QFW_TRY(encode_messages(e, prompt, n_prompt, 1, &e->prompt));
-    QFW_TRY(encode_messages(e, completion, e->n_messages, 0, &e->whole));
     const draft d = {.ptr = completion,
         .token = e->whole.id,
         .n = e->whole.n,
@@ -296,6 +303,98 @@ static qfw_status encoder_pair(
             "a string after a prompt that is a list of messages, wanted "
             "both alike");
     return pair_of_strings(e, prompt, completion, train);
+}
+
+/* --- preferences --- */
+
+/* How many messages the two lists begin with alike. */
+static qfw_status common_messages(
+    qfw_encoder *e, const char *chosen, const char *rejected, size_t *common) {
+    e->n_messages = *common = 0;
+    QFW_TRY(read_messages(e, chosen));
+    const size_t n = e->n_messages;
+    QFW_TRY(read_messages(e, rejected));
+    const chat_message *a = e->message, *b = e->message + n;
+    const size_t most = (n < e->n_messages - n ? n : e->n_messages - n) - 1;
+    while (*common <= most && !strcmp(a[*common].role, b[*common].role) &&
+           !strcmp(a[*common].content, b[*common].content))
+        ++*common;
+    if (*common > 0 && *common <= most) return QFW_OK;
+    return fail_at(e, rejected,
+        "no prompt in the row, and chosen and rejected do not begin with the same messages before "
+        "they part");
+}
+
+static qfw_status preference_of_messages(
+    qfw_encoder *e, const char *prompt, const char *chosen, const char *rejected) {
+    size_t n_prompt = prompt ? json_doc_api.count(e->row, prompt) : 0;
+    if (!prompt) QFW_TRY(common_messages(e, chosen, rejected, &n_prompt));
+    QFW_TRY(encode_answer(e, prompt, n_prompt, chosen, &e->whole));
+    QFW_TRY(encode_answer(e, prompt, n_prompt, rejected, &e->other));
+    return encode_messages(e, prompt ? prompt : chosen, n_prompt, 1, &e->prompt);
+}
+
+/* Bytes that both texts begin with, whole characters; a blank at their end goes with what
+ * follows. */
+static size_t common_text(const char *a, const char *b) {
+    size_t n = 0;
+    while (a[n] && a[n] == b[n]) n++;
+    while (n > 0 && ((uint8_t)a[n] & 0xc0) == 0x80) n--;
+    return n > 0 && a[n - 1] == ' ' ? n - 1 : n;
+}
+
+static qfw_status preference_of_strings(
+    qfw_encoder *e, const char *prompt, const char *chosen, const char *rejected) {
+    const char *first = "", *good = NULL, *bad = NULL;
+    char *common = NULL;
+    size_t n = 0;
+    QFW_TRY(json_doc_api.str(e->row, chosen, &good));
+    QFW_TRY(json_doc_api.str(e->row, rejected, &bad));
+    if (prompt) {
+        QFW_TRY(json_doc_api.str(e->row, prompt, &first));
+    } else {
+        n = common_text(good, bad);
+        if (!good[n] || !bad[n])
+            return fail_at(
+                e, rejected, "no prompt in the row, and chosen and rejected do not part");
+        first = common = mem_printf("%.*s", (int)n, good);
+        if (!common) return QFW_E_NOMEM;
+    }
+    qfw_status status = encode_strings(e, prompt ? prompt : chosen, first, "", &e->prompt);
+    if (status == QFW_OK) status = encode_ended(e, chosen, first, good + n, &e->whole);
+    if (status == QFW_OK) status = encode_ended(e, rejected, first, bad + n, &e->other);
+    mem_free(common);
+    return status;
+}
+
+static qfw_status encoder_preference(
+    qfw_encoder *e, const char *prompt, const char *chosen, const char *rejected) {
+    const int is_list = json_doc_api.kind(e->row, chosen) == QFW_DOC_ARRAY;
+    const uint32_t kind = json_doc_api.kind(e->row, prompt);
+    if (kind == QFW_DOC_ABSENT) prompt = NULL;
+    if (prompt) note_key(e, prompt);
+    note_key(e, chosen);
+    note_key(e, rejected);
+    if (prompt && is_list != (kind == QFW_DOC_ARRAY))
+        return fail_at(e, chosen, "a string and a list of messages, wanted the prompt alike");
+    if (is_list)
+        QFW_TRY(preference_of_messages(e, prompt, chosen, rejected));
+    else
+        QFW_TRY(preference_of_strings(e, prompt, chosen, rejected));
+    const size_t a = first_difference(&e->prompt, &e->whole);
+    const size_t b = first_difference(&e->prompt, &e->other);
+    const draft good = {.ptr = chosen,
+        .token = e->whole.id,
+        .n = e->whole.n,
+        .first = a < b ? a : b,
+        .keep_last = !is_list || ends_text(e, &e->whole)};
+    const draft bad = {.ptr = rejected,
+        .token = e->other.id,
+        .n = e->other.n,
+        .first = good.first,
+        .keep_last = !is_list || ends_text(e, &e->other)};
+    QFW_TRY(add_sequence(e, &good));
+    return add_sequence(e, &bad);
 }
 
 /* --- prompts --- */
@@ -392,6 +491,7 @@ const qfw_encoder_api encoder_api = {
     .messages = encoder_messages,
     .tokens = encoder_tokens,
     .prompt = encoder_prompt,
+    .preference = encoder_preference,
 };
 
 /* A trainer's failure, with the row's place if it did not say it. */
@@ -443,6 +543,7 @@ qfw_status encoder_run(qfw_encoder *e) {
 void encoder_free(qfw_encoder *e) {
     ids_free(&e->prompt);
     ids_free(&e->whole);
+    ids_free(&e->other);
     mem_free(e->message);
     mem_free(e->part);
 }

@@ -28,7 +28,7 @@ struct qfw_encoder {
     uint32_t n_keys;
     int too_long, untrained; /* the example is to be dropped */
     int template_checked;
-    ids prompt, whole; /* scratch */
+    ids prompt, whole, other; /* scratch */
     chat_message *message;
     size_t n_messages, message_cap;
     text_part *part;
