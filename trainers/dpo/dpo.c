@@ -1,9 +1,10 @@
 /* dpo.c -- direct preference optimisation (Rafailov et al., 2023) and its relatives: pairs of a
  * chosen and a rejected completion of one prompt, compared with a frozen reference.
  *
- * A row is "prompt", "chosen", "rejected": strings, or lists of messages. The reference is the
- * adapter as it was when training began (the bare model, if that is fresh), on the same weights, so
- * at first all margins are exactly 0 and sigmoid's loss is ln 2.
+ * A row is "prompt", "chosen", "rejected": strings, or lists of messages; or "chosen" and
+ * "rejected" alone, which begin alike; or already tokens. The reference is the adapter as it was
+ * when training began (the bare model, if that is fresh), on the same weights, so at first all
+ * margins are exactly 0 and sigmoid's loss is ln 2.
  */
 #include "dpo.h"
 
@@ -87,13 +88,17 @@ static qfw_status check_losses(const qfw_host *h, const dpo_settings *s) {
 
 static qfw_status read_settings(const qfw_host *h, const qfw_cfg *cfg, dpo_settings *s) {
     const char *losses = NULL, *weights = NULL, *divergence = NULL;
+    int64_t use_weighting = 0;
     QFW_TRY(h->cfg_f64(h, cfg, "beta", &s->beta));
     QFW_TRY(h->cfg_f64(h, cfg, "label_smoothing", &s->label_smoothing));
     QFW_TRY(h->cfg_f64(h, cfg, "discopop_tau", &s->discopop_tau));
     QFW_TRY(h->cfg_f64(h, cfg, "f_alpha_divergence_coef", &s->alpha));
+    QFW_TRY(h->cfg_f64(h, cfg, "ld_alpha", &s->ld_alpha));
+    QFW_TRY(h->cfg_i64(h, cfg, "use_weighting", &use_weighting));
     QFW_TRY(h->cfg_str(h, cfg, "f_divergence_type", &divergence));
     QFW_TRY(h->cfg_str(h, cfg, "loss_type", &losses));
     QFW_TRY(h->cfg_str(h, cfg, "loss_weights", &weights));
+    if (use_weighting) return refuse(h, "use_weighting", "true is not supported yet");
     s->divergence = !strcmp(divergence, "forward_kl")         ? FORWARD_KL
                     : !strcmp(divergence, "js_divergence")    ? JS_DIVERGENCE
                     : !strcmp(divergence, "alpha_divergence") ? ALPHA_DIVERGENCE
@@ -138,9 +143,7 @@ static qfw_status check_field(const qfw_inst *t, const qfw_doc *row, const char 
             "E_DATA_FIELD: missing; a row for dpo has \"prompt\", \"chosen\" and \"rejected\"");
     if (t->doc->kind(row, ptr) != QFW_DOC_STRING) return QFW_OK;
     QFW_TRY(t->doc->str(row, ptr, &text));
-    return *text || !strcmp(ptr, "/prompt")
-               ? QFW_OK
-               : t->doc->fail(row, ptr, QFW_E_DATA, "E_DATA_PAIR: empty");
+    return *text ? QFW_OK : t->doc->fail(row, ptr, QFW_E_DATA, "E_DATA_PAIR: empty");
 }
 
 /* A pair whose sides are equal teaches nothing. */
@@ -158,16 +161,15 @@ static qfw_status check_pair(const qfw_inst *t, const qfw_doc *row) {
 }
 
 static qfw_status dpo_encode(qfw_inst *t, qfw_encoder *e) {
-    static const char *const fields[] = {"/prompt", "/chosen", "/rejected"};
     const qfw_doc *row = t->encoder->row(e);
     if (t->doc->kind(row, "/chosen_ids") != QFW_DOC_ABSENT) { /* already tokens, with labels */
         QFW_TRY(t->encoder->tokens(e, "/chosen_ids", "/chosen_labels"));
         return t->encoder->tokens(e, "/rejected_ids", "/rejected_labels");
     }
-    for (int i = 0; i < 3; i++) QFW_TRY(check_field(t, row, fields[i]));
+    QFW_TRY(check_field(t, row, "/chosen"));
+    QFW_TRY(check_field(t, row, "/rejected"));
     QFW_TRY(check_pair(t, row));
-    QFW_TRY(t->encoder->pair(e, "/prompt", "/chosen", QFW_TRAIN_COMPLETION));
-    return t->encoder->pair(e, "/prompt", "/rejected", QFW_TRAIN_COMPLETION);
+    return t->encoder->preference(e, "/prompt", "/chosen", "/rejected");
 }
 
 /* Chosen and rejected side by side: pair i stands in segments 2i and 2i + 1. */
@@ -190,118 +192,64 @@ static int32_t trained_tokens(const qfw_batch *b, int64_t segment) {
     return n;
 }
 
+/* "tail_weight" F32[N]: ld_alpha on the rows of a completion past the length of the shorter of the
+ * two, else 1. */
+static void fill_tail(const qfw_inst *t, const qfw_batch *b, float *weight) {
+    for (int64_t n = 0; n < b->shape.n_rows; n++) weight[n] = 1;
+    for (int64_t s = 0; s < 2 * b->n_examples; s++) {
+        const int32_t *rows = b->segments + s * 5;
+        int32_t left = trained_tokens(b, s ^ 1);
+        for (int32_t n = rows[0]; n < rows[1]; n++)
+            if (b->labels[n] != QFW_IGNORE_LABEL && left-- <= 0) weight[n] = (float)t->s.ld_alpha;
+    }
+}
+
 /* "is_pair" F32[E]; "chosen_segment", "rejected_segment" I32[E], -1 for none; "chosen_length",
  * "rejected_length" F32[E]. */
+static void fill_pairs(const qfw_batch *b, const char *input, void *dst) {
+    const int rejected = !strncmp(input, "rejected", 8);
+    for (int64_t i = 0; i < b->shape.n_examples; i++) {
+        const int there = i < b->n_examples;
+        const int64_t segment = there ? 2 * i + rejected : -1;
+        if (strstr(input, "_segment")) {
+            ((int32_t *)dst)[i] = (int32_t)segment;
+        } else if (strstr(input, "_length")) {
+            const int32_t tokens = there ? trained_tokens(b, segment) : 0;
+            ((float *)dst)[i] = (float)(tokens ? tokens : 1);
+        } else {
+            ((float *)dst)[i] = (float)there;
+        }
+    }
+}
+
 static qfw_status dpo_fill(
     qfw_inst *t, const qfw_batch *batch, const char *input, void *dst, uint64_t bytes) {
-    const int64_t n = batch->shape.n_examples;
-    const int rejected = !strncmp(input, "rejected", 8);
-    const int is_length = strstr(input, "_length") != NULL;
-    const int is_segment = strstr(input, "_segment") != NULL;
-    if (bytes != (uint64_t)n * sizeof(float) ||
-        (!is_length && !is_segment && strcmp(input, "is_pair")))
-        return qfw_fail(t->host, QFW_E_INVALID, "dpo: no input '%s' of %llu bytes", input,
-            (unsigned long long)bytes);
-    for (int64_t i = 0; i < n; i++) {
-        const int there = i < batch->n_examples;
-        const int32_t segment = there ? (int32_t)(2 * i + rejected) : -1;
-        const int32_t tokens = there && is_length ? trained_tokens(batch, segment) : 0;
-        if (is_segment)
-            ((int32_t *)dst)[i] = segment;
-        else
-            ((float *)dst)[i] = is_length ? (float)(tokens ? tokens : 1) : (float)there;
+    static const char *const of_pairs[] = {
+        "is_pair", "chosen_segment", "rejected_segment", "chosen_length", "rejected_length"};
+    if (!strcmp(input, "tail_weight") && bytes == (uint64_t)batch->shape.n_rows * 4) {
+        fill_tail(t, batch, (float *)dst);
+        return QFW_OK;
     }
-    return QFW_OK;
+    for (size_t i = 0; i < sizeof of_pairs / sizeof of_pairs[0]; i++) {
+        if (strcmp(input, of_pairs[i]) || bytes != (uint64_t)batch->shape.n_examples * 4) continue;
+        fill_pairs(batch, input, dst);
+        return QFW_OK;
+    }
+    return qfw_fail(t->host, QFW_E_INVALID, "dpo: no input '%s' of %llu bytes", input,
+        (unsigned long long)bytes);
 }
 
 /* --- the loss --- */
 
-static qfw_status own_input(
-    qfw_graph *g, const char *name, uint32_t dtype, int64_t n, qfw_val *out) {
-    return g->api->input(g, name, dtype, 1, &n, out);
-}
-
-/* What the log-probabilities of a batch's rows come to by pair. */
-typedef struct sides {
-    qfw_val row_segment, chosen, rejected; /* indexes */
-    int64_t n_segments;
-} sides;
-
-/* w, l F32[E] = the sums of x[N] over the chosen and the rejected sequences. */
-static qfw_status sum_sides(qfw_graph *g, const sides *s, qfw_val x, qfw_val *w, qfw_val *l) {
-    qfw_val sums;
-    QFW_TRY(qfw_segment_sum(g, x, s->row_segment, s->n_segments, &sums));
-    QFW_TRY(qfw_gather_rows(g, sums, s->chosen, w));
-    return qfw_gather_rows(g, sums, s->rejected, l);
-}
-
-/* name = sum over the pairs of scale * (a - b, or a where b is 0) / pairs. */
-static qfw_status mean_metric(qfw_graph *g, const char *name, const dpo_pairs *p, double scale,
-    qfw_val a, qfw_val b, qfw_val n_pairs) {
-    qfw_val x = a;
-    if (b) QFW_TRY(qfw_binary(g, QFW_SUB, a, b, &x));
-    QFW_TRY(qfw_binary(g, QFW_MUL, x, p->is_pair, &x));
-    QFW_TRY(qfw_reduce_all(g, QFW_SUM, x, &x));
-    QFW_TRY(qfw_scale(g, x, (float)scale, 0, &x));
-    return g->api->metric(g, name, x, n_pairs);
-}
-
-static qfw_status reward_metrics(
-    qfw_graph *g, const dpo_settings *s, const dpo_pairs *p, qfw_val n_pairs) {
-    qfw_val r_w, r_l, wins;
-    QFW_TRY(qfw_binary(g, QFW_SUB, p->policy_w, p->ref_w, &r_w));
-    QFW_TRY(qfw_binary(g, QFW_SUB, p->policy_l, p->ref_l, &r_l));
-    QFW_TRY(mean_metric(g, "rewards/chosen", p, s->beta, r_w, 0, n_pairs));
-    QFW_TRY(mean_metric(g, "rewards/rejected", p, s->beta, r_l, 0, n_pairs));
-    QFW_TRY(qfw_binary(g, QFW_GT, r_w, r_l, &wins));
-    QFW_TRY(mean_metric(g, "rewards/accuracies", p, 1, wins, 0, n_pairs));
-    QFW_TRY(mean_metric(g, "rewards/margins", p, s->beta, r_w, r_l, n_pairs));
-    QFW_TRY(mean_metric(g, "logps/chosen", p, 1, p->policy_w, 0, n_pairs));
-    return mean_metric(g, "logps/rejected", p, 1, p->policy_l, 0, n_pairs);
-}
-
-/* name = sum over the pairs of sums / sum over the pairs of their tokens. */
-static qfw_status token_metric(
-    qfw_graph *g, const char *name, const dpo_pairs *p, qfw_val sums, qfw_val lengths) {
-    qfw_val x, n;
-    QFW_TRY(qfw_binary(g, QFW_MUL, sums, p->is_pair, &x));
-    QFW_TRY(qfw_reduce_all(g, QFW_SUM, x, &x));
-    QFW_TRY(qfw_binary(g, QFW_MUL, lengths, p->is_pair, &n));
-    QFW_TRY(qfw_reduce_all(g, QFW_SUM, n, &n));
-    return g->api->metric(g, name, x, n);
-}
-
-static qfw_status emit_pairs(qfw_graph *g, const qfw_batch_shape *shape, const qfw_lm_vals *lm,
-    qfw_val ref_hidden, dpo_pairs *p, qfw_val *logits_w, qfw_val *logits_l) {
-    const int64_t e = p->n;
-    sides s = {.n_segments = shape->n_segments};
-    qfw_val labels;
-    qfw_logprob_vals policy, ref;
-    QFW_TRY(own_input(g, "labels", QFW_I32, shape->n_rows, &labels));
-    QFW_TRY(own_input(g, "row_segment", QFW_I32, shape->n_rows, &s.row_segment));
-    QFW_TRY(own_input(g, "chosen_segment", QFW_I32, e, &s.chosen));
-    QFW_TRY(own_input(g, "rejected_segment", QFW_I32, e, &s.rejected));
-    QFW_TRY(own_input(g, "is_pair", QFW_F32, e, &p->is_pair));
-    QFW_TRY(own_input(g, "chosen_length", QFW_F32, e, &p->length_w));
-    QFW_TRY(own_input(g, "rejected_length", QFW_F32, e, &p->length_l));
-    QFW_TRY(qfw_token_logprob(g, lm->hidden, lm->lm_head, labels, 4u, &policy));
-    QFW_TRY(qfw_token_logprob(g, ref_hidden, lm->lm_head, labels, 0, &ref));
-    QFW_TRY(sum_sides(g, &s, policy.logp, &p->policy_w, &p->policy_l));
-    QFW_TRY(sum_sides(g, &s, ref.logp, &p->ref_w, &p->ref_l));
-    return sum_sides(g, &s, policy.mean, logits_w, logits_l);
-}
-
 static qfw_status dpo_loss_graph(qfw_inst *t, qfw_graph *g, const qfw_batch_shape *shape,
     const qfw_lm_vals *lm, qfw_val ref_hidden, qfw_val *loss) {
+    const int64_t one[1] = {1};
     dpo_pairs p = {.n = shape->n_examples};
-    qfw_val inv_weight, n_pairs, logits_w, logits_l;
-    QFW_TRY(emit_pairs(g, shape, lm, ref_hidden, &p, &logits_w, &logits_l));
-    QFW_TRY(own_input(g, "inv_weight", QFW_F32, 1, &inv_weight));
-    QFW_TRY(qfw_reduce_all(g, QFW_SUM, p.is_pair, &n_pairs));
+    qfw_val inv_weight;
+    QFW_TRY(g->api->input(g, "inv_weight", QFW_F32, 1, one, &inv_weight));
+    QFW_TRY(dpo_emit_pairs(g, &t->s, shape, lm, ref_hidden, &p));
     QFW_TRY(dpo_emit_loss(g, &t->s, &p, inv_weight, loss));
-    QFW_TRY(reward_metrics(g, &t->s, &p, n_pairs));
-    QFW_TRY(token_metric(g, "logits/chosen", &p, logits_w, p.length_w));
-    return token_metric(g, "logits/rejected", &p, logits_l, p.length_l);
+    return dpo_emit_metrics(g, &t->s, shape, &p);
 }
 
 static const qfw_option dpo_options[] = {
@@ -319,6 +267,9 @@ static const qfw_option dpo_options[] = {
         QFW_OPT_FLOAT, "f_alpha_divergence_coef", "0.5", -100, 100, NULL, "of alpha_divergence"),
     QFW_OPTION_FLAGS(
         QFW_OPT_FLOAT, QFW_OPT_LO_OPEN, "discopop_tau", "0.05", 0, 1e3, NULL, "of discopop"),
+    QFW_OPTION(QFW_OPT_FLOAT, "ld_alpha", "1", 0, 1, NULL,
+        "weight of a completion's tokens past the length of the shorter one"),
+    QFW_OPTION(QFW_OPT_BOOL, "use_weighting", "false", 0, 0, NULL, "true is not supported yet"),
     QFW_OPTION(QFW_OPT_BOOL, "disable_dropout", "true", 0, 0, NULL,
         "train without the adapter's dropout, as TRL does"),
 };

@@ -35,7 +35,7 @@ typedef enum dpo_divergence {
 
 /* What [trainer.dpo] says. */
 typedef struct dpo_settings {
-    double beta, label_smoothing, discopop_tau, alpha;
+    double beta, label_smoothing, discopop_tau, alpha, ld_alpha;
     dpo_divergence divergence;
     uint32_t n_losses;
     dpo_loss loss[MAX_LOSSES];
@@ -45,11 +45,22 @@ typedef struct dpo_settings {
 /* Of a batch of E pairs, all F32[E]; what belongs to no pair is 0. */
 typedef struct dpo_pairs {
     int64_t n;
-    qfw_val is_pair;            /* 1 where there is a pair */
-    qfw_val policy_w, policy_l; /* log-probability of chosen and rejected: sums over their tokens */
-    qfw_val ref_w, ref_l;
+    qfw_val is_pair; /* 1 where there is a pair */
+    qfw_val count;   /* F32[1]: pairs */
+    /* Log-probability of chosen and rejected: sums over their tokens, the tail by ld_alpha. */
+    qfw_val policy_w, policy_l, ref_w, ref_l;
+    qfw_val plain_w;            /* the policy's of chosen, each token once */
     qfw_val length_w, length_l; /* tokens of them, at least 1 */
+    /* Sums over tokens, for metrics alone. */
+    qfw_val logits_w, logits_l, entropy_w, entropy_l, right_w;
 } dpo_pairs;
+
+/* pairs.c: everything of dpo_pairs but n, and its means. ref_hidden 0: the core gives the
+ * reference's log-probabilities. */
+qfw_status dpo_emit_pairs(qfw_graph *g, const dpo_settings *s, const qfw_batch_shape *shape,
+    const qfw_lm_vals *lm, qfw_val ref_hidden, dpo_pairs *p);
+qfw_status dpo_emit_metrics(
+    qfw_graph *g, const dpo_settings *s, const qfw_batch_shape *shape, const dpo_pairs *p);
 
 /* loss F32[1]: the weighted sum of the losses, each the mean over pairs times the window's share;
  * inv_weight is 1/(pairs of the micro-batch * micro-batches). */

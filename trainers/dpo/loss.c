@@ -50,14 +50,22 @@ static qfw_val log_sigmoid(maker *m, double a, qfw_val x) {
     return unary(m, QFW_LOGSIGMOID, times(m, a, x));
 }
 
+/* (exp(a r) - 1) / a; the exponent is kept from overflowing. */
+static qfw_val alpha_divergence(maker *m, double a, qfw_val r) {
+    const int64_t one[1] = {1};
+    qfw_val most = 0;
+    if (fabs(a) < 1e-6) return r;
+    if (m->status == QFW_OK) m->status = qfw_fill(m->g, 80, 1, one, &most);
+    const qfw_val power = binary(m, QFW_MIN, times(m, a, r), most);
+    return affine(m, 1 / a, unary(m, QFW_EXP, power), -1 / a);
+}
+
 /* f(r) of the divergence; what is constant cancels in d. */
 static qfw_val divergence(maker *m, qfw_val r) {
-    const double a = m->s->alpha - 1;
     switch (m->s->divergence) {
     case FORWARD_KL: return affine(m, -1, unary(m, QFW_EXP, times(m, -1, r)), 1);
     case JS_DIVERGENCE: return affine(m, 1, log_sigmoid(m, 1, r), log(2));
-    case ALPHA_DIVERGENCE:
-        return fabs(a) < 1e-6 ? r : affine(m, 1 / a, unary(m, QFW_EXP, times(m, a, r)), -1 / a);
+    case ALPHA_DIVERGENCE: return alpha_divergence(m, m->s->alpha - 1, r);
     default: return r;
     }
 }
@@ -203,8 +211,8 @@ static qfw_val over_pairs(maker *m, qfw_val x) { return total(m, mul(m, x, m->p-
 /* Mean cross-entropy of all chosen tokens of the batch, as many times as there are pairs. */
 static qfw_val emit_sft(maker *m) {
     const qfw_val tokens = over_pairs(m, m->p->length_w);
-    const qfw_val mean = binary(m, QFW_DIV, over_pairs(m, m->p->policy_w), tokens);
-    return times(m, -1, mul(m, mean, total(m, m->p->is_pair)));
+    const qfw_val mean = binary(m, QFW_DIV, over_pairs(m, m->p->plain_w), tokens);
+    return times(m, -1, mul(m, mean, m->p->count));
 }
 
 qfw_status dpo_emit_loss(
