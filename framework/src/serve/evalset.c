@@ -20,17 +20,35 @@ void evalset_close(evalset *e) {
     for (size_t i = 0; i < e->n_rows; i++) {
         mem_free((void *)e->rows[i].id);
         mem_free((void *)e->rows[i].text);
+        for (uint32_t k = 0; k < MAX_SKILLS; k++) mem_free((void *)e->rows[i].evidence[k]);
     }
     mem_free(e->rows);
     mem_free((void *)e->path);
     mem_free(e);
 }
 
-/* "/expected/<skill>" of a row, for messages. */
-static qfw_status refuse(const qfw_doc *d, const char *skill, const char *text) {
+/* The place "/<key>/<skill>" of a row. */
+static qfw_status refuse_at(
+    const qfw_doc *d, const char *key, const char *skill, const char *text) {
     char ptr[160];
-    snprintf(ptr, sizeof ptr, "/expected/%.100s", skill);
+    snprintf(ptr, sizeof ptr, "/%s/%.100s", key, skill);
     return json_doc_api.fail(d, ptr, QFW_E_DATA, text);
+}
+
+static qfw_status refuse(const qfw_doc *d, const char *skill, const char *text) {
+    return refuse_at(d, "expected", skill, text);
+}
+
+/* The number of a skill that the rubric has. */
+static qfw_status find_skill(
+    const qfw_doc *d, const rules *r, const char *key, const char *skill, uint32_t *out) {
+    char text[200];
+    for (*out = 0; *out < r->n_skills; ++*out)
+        if (!strcmp(r->skills[*out], skill)) return QFW_OK;
+    const char *near = err_nearest(skill, r->skills, r->n_skills);
+    snprintf(text, sizeof text, "E_DATA_FIELD: not one of the rubric's skills%s%.80s%s",
+        near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+    return refuse_at(d, key, skill, text);
 }
 
 static qfw_status read_level(
@@ -49,15 +67,8 @@ static qfw_status read_level(
 static qfw_status read_expected(
     const qfw_doc *d, const rules *r, const json_member *m, evalset_row *row) {
     uint32_t i = 0;
-    char text[200];
     int32_t low = 0, high = 0;
-    while (i < r->n_skills && strcmp(r->skills[i], m->key)) i++;
-    if (i == r->n_skills) {
-        const char *near = err_nearest(m->key, r->skills, r->n_skills);
-        snprintf(text, sizeof text, "E_DATA_FIELD: not one of the rubric's skills%s%.80s%s",
-            near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
-        return refuse(d, m->key, text);
-    }
+    QFW_TRY(find_skill(d, r, "expected", m->key, &i));
     const int is_pair = json_node_kind(m->value) == QFW_DOC_ARRAY && json_node_count(m->value) == 2;
     QFW_TRY(read_level(d, r, m->key, is_pair ? json_node_item(m->value, 0) : m->value, &low));
     QFW_TRY(read_level(d, r, m->key, is_pair ? json_node_item(m->value, 1) : m->value, &high));
@@ -66,6 +77,18 @@ static qfw_status read_expected(
     row->expected[i].high = high;
     row->expected[i].given = 1;
     return QFW_OK;
+}
+
+static qfw_status read_evidence(
+    const qfw_doc *d, const rules *r, const json_member *m, evalset_row *row) {
+    const char *words = json_node_str(m->value);
+    uint32_t i = 0;
+    QFW_TRY(find_skill(d, r, "evidence", m->key, &i));
+    if (!words || !*words || !strstr(row->text, words))
+        return refuse_at(
+            d, "evidence", m->key, "E_DATA_FIELD: wanted words that stand in /text as they are");
+    row->evidence[i] = mem_strdup(words);
+    return row->evidence[i] ? QFW_OK : QFW_E_NOMEM;
 }
 
 static qfw_status read_row(const qfw_doc *d, const rules *r, evalset_row *row) {
@@ -81,6 +104,9 @@ static qfw_status read_row(const qfw_doc *d, const rules *r, evalset_row *row) {
             "E_DATA_FIELD: wanted an object, a score or [lowest, highest] for each skill");
     for (json_member m = json_first(expected); m.key; m = json_next(expected, m))
         QFW_TRY(read_expected(d, r, &m, row));
+    const json_node *evidence = json_node_member(json_root(d), "evidence");
+    for (json_member m = json_first(evidence); m.key; m = json_next(evidence, m))
+        QFW_TRY(read_evidence(d, r, &m, row));
     return QFW_OK;
 }
 

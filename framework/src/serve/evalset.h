@@ -1,6 +1,8 @@
 /* evalset.h -- documents with the scores that they should get: rows of JSONL,
  *   {"id": "...", "text": "...", "expected": {"Java": [2, 3], "Python": 4}}
- * A number is a range of one; a skill that a row does not name is not judged there.
+ * A number is a range of one; a skill that a row does not name is not judged there. Optional:
+ *   "evidence": {"Java": "built Spring services"}
+ * the words of the text that speak for a skill, for the sensitivity to evidence.
  */
 #ifndef SERVE_EVALSET_H
 #define SERVE_EVALSET_H
@@ -14,6 +16,7 @@ typedef struct evalset_row {
         int32_t low, high;
         uint32_t given;
     } expected[MAX_SKILLS];
+    const char *evidence[MAX_SKILLS]; /* NULL: none is named */
 } evalset_row;
 
 typedef struct evalset {

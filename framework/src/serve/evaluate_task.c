@@ -12,6 +12,7 @@
 #include "serve/evaluation_print.h"
 #include "serve/generate_task.h"
 #include "serve/score_task.h"
+#include "serve/sensitivity.h"
 #include "train/outputs.h"
 
 const qfw_option evaluate_options[N_EVALUATE_OPTIONS] = {
@@ -30,7 +31,7 @@ const qfw_option evaluate_options[N_EVALUATE_OPTIONS] = {
     QFW_OPTION(QFW_OPT_INT, "examples", "1", 0, 1e6, NULL, "documents shown score by score"),
 };
 
-enum { MAX_SCORERS = 8, TEXT_SHOWN = 2000 };
+enum { MAX_SCORERS = 8, MAX_WORDINGS = 16, TEXT_SHOWN = 2000 };
 
 /* What the task holds. */
 typedef struct evaluating {
@@ -105,6 +106,39 @@ static qfw_status score_set(scoring_set *k) {
     return scorer_finish(k->scorer);
 }
 
+/* The prompts of [evaluate] wordings, read. */
+static qfw_status read_wordings(const run *r, char *prompts[MAX_WORDINGS], uint32_t *n) {
+    const qfw_cfg *c = run_cfg(r, SECTION_EVALUATE);
+    *n = 0;
+    for (const char *at = cfg_text(c, "wordings"); *at;) {
+        char path[4096];
+        size_t bytes = 0;
+        const size_t len = strcspn(at, ",");
+        snprintf(path, sizeof path, "%.*s", (int)len, at);
+        at += len + (at[len] == ',');
+        if (*n == MAX_WORDINGS)
+            return cfg_problem(r->ini, c, "wordings", "more than %d", MAX_WORDINGS);
+        QFW_TRY(file_read(path, 1 << 20, &prompts[*n], &bytes));
+        while (bytes && prompts[*n][bytes - 1] == '\n') prompts[*n][--bytes] = 0;
+        ++*n;
+    }
+    return QFW_OK;
+}
+
+static qfw_status probe_set(scoring_set *k, FILE *out) {
+    const qfw_cfg *c = run_cfg(k->r, SECTION_EVALUATE);
+    const sensitivity_in in = {&k->o, k->e, k->set, k->result};
+    char *prompts[MAX_WORDINGS] = {NULL};
+    uint32_t n = 0;
+    qfw_status status = read_wordings(k->r, prompts, &n);
+    if (status == QFW_OK && n)
+        status = sensitivity_wordings(&in, (const char *const *)prompts, n, out);
+    for (uint32_t i = 0; i < MAX_WORDINGS; i++) mem_free(prompts[i]);
+    const int64_t rows = cfg_int(c, "evidence_rows");
+    if (status == QFW_OK && rows) status = sensitivity_evidence(&in, (uint64_t)rows, out);
+    return status;
+}
+
 static qfw_status run_set(scoring_set *k, const char *name, FILE *plan_to) {
     run *r = k->r;
     QFW_TRY(open_set(k, name));
@@ -159,6 +193,8 @@ static qfw_status evaluate_one(evaluating *v, const char *adapter) {
     qfw_status status = start_with(v->r, adapter, &k.r);
     if (status == QFW_OK)
         status = run_set(&k, *adapter ? short_name(adapter) : "base", nowhere ? nowhere : v->out);
+    if (status == QFW_OK && k.result && k.e && !v->r->flags.plan_only && !v->r->flags.dry_run)
+        status = probe_set(&k, v->out);
     if (nowhere) fclose(nowhere);
     if (k.result) v->list[v->n++] = k.result;
     if (k.r) close_set(&k);

@@ -50,7 +50,7 @@ static void add_weights(const run *r, plan_items *items) {
     if (packed)
         add(items, "weights, 4-bit", packed, "%s%s", cfg_text(m, "bnb_4bit_quant_type"),
             cfg_int(m, "bnb_4bit_use_double_quant") ? ", double quantisation" : "");
-    add(items, "weights, fp32", plain, "%s", r->n_loras ? "" : "trained");
+    add(items, "weights, fp32", plain, "%s", r->n_trainables && !r->n_loras ? "trained" : "");
 }
 
 /* What is trained, with its gradients and the optimizer's state; returns the bytes. */

@@ -55,7 +55,8 @@ static qfw_status make_absolute(run *r, ini_entry *e, const char *between, int a
         const size_t n = strcspn(at, between);
         size_t kept = n;
         while (kept && (at[kept - 1] == ' ' || at[kept - 1] == '\t')) kept--;
-        const int is_relative = kept && *at != '/' && (all || memchr(at, '/', kept));
+        const int is_base = kept == 4 && !memcmp(at, "base", 4); /* no adapter, no folder */
+        const int is_relative = kept && *at != '/' && !is_base && (all || memchr(at, '/', kept));
         used += (size_t)snprintf(made + used, sizeof made - used, "%s%s%s%.*s", used ? between : "",
             is_relative ? folder : "", is_relative ? "/" : "", (int)kept, at);
         at += n + (at[n] != 0);
@@ -268,6 +269,16 @@ static uint32_t other_sections(const run *r, const char **others, uint32_t cap) 
     return n;
 }
 
+/* Lists of files and folders stand against the INI's folder, too. */
+static qfw_status resolve_lists(run *r) {
+    static const char *const keys[] = {"adapters", "compare_with", "wordings", "runs"};
+    for (size_t i = 0; i < COUNT(keys); i++) {
+        ini_entry *e = ini_find(r->ini, "evaluate", keys[i]);
+        if (e) QFW_TRY(make_absolute(r, e, ",", 1));
+    }
+    return QFW_OK;
+}
+
 qfw_status settings_read(run *r) {
     enum { MAX_OTHERS = 64 };
     const char *others[MAX_OTHERS];
@@ -275,6 +286,7 @@ qfw_status settings_read(run *r) {
     for (uint32_t i = 0; i < r->flags.n_set; i++) QFW_TRY(ini_set(r->ini, r->flags.set[i]));
     if (r->flags.resume) QFW_TRY(ini_set(r->ini, "run.resume_from_checkpoint=auto"));
     memcpy(r->sections, core_schema, sizeof core_schema);
+    QFW_TRY(resolve_lists(r));
     QFW_TRY(each_plugin_path(r, "path", plugin_search_add));
     QFW_TRY(each_plugin_path(r, "load", plugin_load));
     QFW_TRY(open_plugins(r));
