@@ -171,7 +171,7 @@ static float *train_and_write(lab *l, const logits_case *c, const char *folder) 
     float *before = logits_run(l, c);
     lab_ok(dir_make(out));
     mem_free(out);
-    lab_ok(train_loop(l->r, &p));
+    lab_ok(train_loop(l->r, NULL, &p));
     lab_ok(outputs_weights(l->r, folder));
     float *after = logits_run(l, c);
     write_logits(l, c, folder, after);

@@ -39,6 +39,6 @@ void curve_train(lab *l, curve *c) {
     progress p = {0};
     snprintf(out, sizeof out, "%s/out", l->folder);
     lab_ok(dir_make(out));
-    lab_ok(train_loop(l->r, &p));
+    lab_ok(train_loop(l->r, NULL, &p));
     curve_read(l, c);
 }

@@ -97,6 +97,32 @@ static void another_run_is_refused(void **state) {
     lab_close(l);
 }
 
+/* Neither the log nor what came out is written again. */
+static void a_finished_run_is_left_alone(void **state) {
+    static const char *const files[] = {
+        "out/trainer_log.jsonl", "out/manifest.json", "out/adapter_model.safetensors"};
+    char *before[3];
+    size_t n[3];
+    (void)state;
+    lab *l = open_lab();
+    lab_ok(run_again(l, NULL, 0, 0));
+    for (int i = 0; i < 3; i++) before[i] = lab_contents(l, files[i], &n[i]);
+    lab_ok(run_again(l, NULL, 0, 1));
+    for (int i = 0; i < 3; i++) expect_same(l, files[i], before[i], n[i]);
+    /* One that was killed after its last checkpoint still owes them; its log is whole. */
+    char *manifest = mem_printf("%s/out/manifest.json", l->folder);
+    remove(manifest);
+    drop(l, "out/adapter_model.safetensors");
+    lab_ok(run_again(l, NULL, 0, 1));
+    assert_true(file_exists(manifest));
+    mem_free(manifest);
+    for (int i = 0; i < 3; i++) {
+        if (i != 1) expect_same(l, files[i], before[i], n[i]);
+        mem_free(before[i]);
+    }
+    lab_close(l);
+}
+
 static void flip_byte(const lab *l, const char *name) {
     char *path = mem_printf("%s/%s", l->folder, name);
     FILE *f = fopen(path, "r+b");
@@ -188,6 +214,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(resumed_is_uninterrupted),
         cmocka_unit_test(another_run_is_refused),
+        cmocka_unit_test(a_finished_run_is_left_alone),
         cmocka_unit_test(damaged_checkpoint_is_passed_over),
         cmocka_unit_test(changed_data_is_refused),
         cmocka_unit_test(starting_over_forgets),

@@ -261,6 +261,28 @@ qfw_status dir_make(const char *path) {
     return status;
 }
 
+/* Of what is not there yet, the first parent that is decides. */
+qfw_status dir_check(const char *path) {
+    struct stat st;
+    char *part = mem_strdup(path);
+    if (!part) return QFW_E_NOMEM;
+    while (*part && stat(part, &st) != 0 && errno == ENOENT) {
+        char *slash = strrchr(part, '/');
+        *(slash ? slash == part ? slash + 1 : slash : part) = 0;
+    }
+    const char *there = *part ? part : ".";
+    const int why = stat(there, &st)             ? errno
+                    : !S_ISDIR(st.st_mode)       ? ENOTDIR
+                    : access(there, W_OK | X_OK) ? errno
+                                                 : 0;
+    const qfw_status status =
+        !why ? QFW_OK
+             : err_fail("E_OUT_CREATE", QFW_E_IO, "%s: folder cannot be made or written: %s: %s",
+                   path, there, strerror(why));
+    mem_free(part);
+    return status;
+}
+
 qfw_status dir_sync(const char *path) {
     const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) return write_failed(path, "folder cannot be opened");

@@ -12,6 +12,7 @@ qfw_status file_write(const char *path, const void *data, size_t n);
 qfw_status file_copy(const char *from, const char *to); /* atomic as file_write, bytes unchanged */
 /* and its parents; an existing one is fine */
 qfw_status dir_make(const char *path);
+qfw_status dir_check(const char *path); /* dir_make could make it; E_OUT_CREATE */
 qfw_status dir_sync(const char *path);
 qfw_status dir_remove(const char *path); /* a folder of ours and what is in it */
 int file_exists(const char *path);

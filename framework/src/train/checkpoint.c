@@ -21,6 +21,7 @@
 #include "train/outputs.h"
 
 static const char state_file[] = "trainer.safetensors";
+static const char aside_suffix[] = ".tmp";
 static const char place_file[] = "trainer_state.json";
 
 /* --- writing --- */
@@ -91,15 +92,15 @@ static qfw_status write_place(const run *r, const progress *p, const char *folde
     return status;
 }
 
-/* Step number of "checkpoint-<n>"; -1: another name. */
-static int64_t step_of(const char *name) {
+/* Step number of "checkpoint-<n><suffix>"; -1: another name. */
+static int64_t step_of(const char *name, const char *suffix) {
     static const char prefix[] = "checkpoint-";
     char *end = NULL;
     if (strncmp(name, prefix, sizeof prefix - 1)) return -1;
     const char *digits = name + sizeof prefix - 1;
     if (*digits < '0' || *digits > '9') return -1;
     const long long step = strtoll(digits, &end, 10);
-    return *end ? -1 : step;
+    return strcmp(end, suffix) ? -1 : step;
 }
 
 /* The steps of all checkpoints in `folder`, newest first; *steps is mem_free'd. */
@@ -110,7 +111,7 @@ static qfw_status list_steps(const char *folder, int64_t **steps, size_t *n) {
     DIR *dir = opendir(folder);
     if (!dir) return QFW_OK;
     for (struct dirent *d; (d = readdir(dir)) != NULL;) {
-        const int64_t step = step_of(d->d_name);
+        const int64_t step = step_of(d->d_name, "");
         if (step < 0) continue;
         if (mem_grow(steps, &cap, *n + 1, sizeof **steps)) {
             closedir(dir);
@@ -124,6 +125,20 @@ static qfw_status list_steps(const char *folder, int64_t **steps, size_t *n) {
     }
     closedir(dir);
     return QFW_OK;
+}
+
+qfw_status checkpoint_sweep(const run *r) {
+    const char *folder = cfg_text(run_cfg(r, SECTION_RUN), "output_dir");
+    qfw_status status = QFW_OK;
+    DIR *dir = opendir(folder);
+    for (struct dirent *d; dir && status == QFW_OK && (d = readdir(dir)) != NULL;) {
+        if (step_of(d->d_name, aside_suffix) < 0) continue;
+        char *path = path_join(folder, d->d_name);
+        status = path ? dir_remove(path) : QFW_E_NOMEM;
+        mem_free(path);
+    }
+    if (dir) closedir(dir);
+    return status;
 }
 
 static char *checkpoint_path(const run *r, int64_t step, const char *suffix) {
@@ -175,7 +190,7 @@ static qfw_status write_all(run *r, const progress *p, const char *folder) {
 }
 
 qfw_status checkpoint_save(run *r, const progress *p) {
-    char *aside = checkpoint_path(r, (int64_t)p->step, ".tmp");
+    char *aside = checkpoint_path(r, (int64_t)p->step, aside_suffix);
     char *path = checkpoint_path(r, (int64_t)p->step, "");
     qfw_status status = aside && path ? QFW_OK : QFW_E_NOMEM;
     if (status == QFW_OK && dir_exists(aside)) status = dir_remove(aside);
@@ -271,7 +286,7 @@ static qfw_status read_entry(void *arg, const run *r, store_entry *e) {
     return entry_read(f, t, r->store, e);
 }
 
-static qfw_status read_state(run *r, const char *folder) {
+qfw_status checkpoint_load(run *r, const char *folder) {
     st_file *f = NULL;
     char *path = path_join(folder, state_file);
     qfw_status status = path ? st_open(path, &f) : QFW_E_NOMEM;
@@ -317,13 +332,12 @@ static qfw_status parse_place(run *r, const qfw_doc *d, progress *p) {
     return QFW_OK;
 }
 
-qfw_status checkpoint_load(run *r, const char *folder, progress *p) {
+qfw_status checkpoint_place(run *r, const char *folder, progress *p) {
     qfw_doc *d = NULL;
     QFW_TRY(check_settings(r, folder));
     char *path = path_join(folder, place_file);
     qfw_status status = path ? json_read(path, 1 << 20, NULL, &d) : QFW_E_NOMEM;
     if (status == QFW_OK) status = parse_place(r, d, p);
-    if (status == QFW_OK) status = read_state(r, folder);
     json_destroy(d);
     mem_free(path);
     return status;

@@ -10,13 +10,17 @@
 qfw_status checkpoint_save(run *r, const progress *p);
 /* A run that starts over in output_dir: what another one left there is dropped. */
 qfw_status checkpoint_forget(const run *r);
+/* What a killed run was writing there is removed. */
+qfw_status checkpoint_sweep(const run *r);
 /* Whether output_dir holds any. */
 int checkpoint_exists(const run *r);
 
 /* What resume_from_checkpoint asks for: the folder (mem_free), or NULL to start from the beginning.
  * With auto, checkpoints whose manifest does not verify are named and passed over. */
 qfw_status checkpoint_find(const run *r, char **folder);
-/* Everything of `folder` into the store and *p. The INI must ask for the same training. */
-qfw_status checkpoint_load(run *r, const char *folder, progress *p);
+/* The run's place in `folder`, into *p. The INI must ask for the same training. */
+qfw_status checkpoint_place(run *r, const char *folder, progress *p);
+/* Its tensors into the store. */
+qfw_status checkpoint_load(run *r, const char *folder);
 
 #endif

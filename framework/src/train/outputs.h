@@ -4,6 +4,21 @@
 
 #include "train/progress.h"
 
+/* output_dir could be made, or is there and holds no run that this one would not go on with;
+ * E_OUT_*. Nothing is written. */
+qfw_status output_check(const run *r);
+typedef struct output_lock {
+    int fd;
+    int is_new; /* the folder was not there */
+} output_lock;
+/* Make it and keep other runs out of it (E_OUT_LOCKED) until output_release; what a killed run left
+ * half done is gone. output_release removes a folder that was new and is empty. */
+qfw_status output_claim(const run *r, output_lock *lock);
+void output_release(const run *r, output_lock *lock);
+/* Whether it holds all that a run leaves: manifest.json comes last, and goes when a run begins. */
+int output_is_whole(const run *r);
+void output_begin(const run *r);
+
 /* The adapter in PEFT's layout, or, for full training, the model; with tokenizer and config
  * files. */
 qfw_status outputs_weights(run *r, const char *folder);

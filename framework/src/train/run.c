@@ -187,22 +187,6 @@ qfw_status train_prepare(run *r, FILE *out) {
     return plan_check(r, &need);
 }
 
-/* An output_dir that holds a run is neither overwritten nor mixed with another one by accident. */
-static qfw_status claim_output(const run *r) {
-    const char *folder = text_of(r, SECTION_RUN, "output_dir");
-    const int resumes = strcmp(text_of(r, SECTION_RUN, "resume_from_checkpoint"), "none") != 0;
-    char *log = path_join(folder, "trainer_log.jsonl");
-    if (!log) return QFW_E_NOMEM;
-    const int used = file_exists(log) || checkpoint_exists(r);
-    mem_free(log);
-    if (used && !resumes && !cfg_int(run_cfg(r, SECTION_RUN), "overwrite_output_dir"))
-        return err_fail("E_OUT_EXISTS", QFW_E_IO,
-            "%s: it holds a run already; hint: --resume goes on with it, another output_dir keeps "
-            "it, --set run.overwrite_output_dir=true starts over",
-            folder);
-    return QFW_OK;
-}
-
 static void print_file(FILE *out, const char *name, const char *what) {
     fprintf(out, "    %-28s %s\n", name, what);
 }
@@ -251,28 +235,54 @@ qfw_status train_load(run *r) {
     return graphs_alloc(r);
 }
 
-/* The folder is made first: that it cannot be is said before the weights are read. It does not stay
- * when they cannot be. */
-static qfw_status make_output(run *r, const char *folder) {
-    const int is_new = !dir_exists(folder);
-    QFW_TRY(dir_make(folder));
-    const qfw_status status = train_load(r);
-    if (status != QFW_OK && is_new) (void)rmdir(folder);
+/* Where the run starts: the checkpoint that it goes on from (mem_free) and its place; NULL and
+ * zeros for the beginning. */
+static qfw_status find_place(run *r, char **from, progress *p) {
+    QFW_TRY(checkpoint_find(r, from));
+    if (!*from && strcmp(text_of(r, SECTION_RUN, "resume_from_checkpoint"), "none"))
+        log_line(QFW_LOG_INFO, "%s holds no checkpoint to resume from: starting at step 1",
+            text_of(r, SECTION_RUN, "output_dir"));
+    return *from ? checkpoint_place(r, *from, p) : QFW_OK;
+}
+
+/* Everything that can be known without memory and without writing. */
+static qfw_status dry_run(run *r) {
+    progress p = {0};
+    char *from = NULL;
+    QFW_TRY(output_check(r));
+    qfw_status status = find_place(r, &from, &p);
+    if (status == QFW_OK) status = weights_open(r);
+    mem_free(from);
     return status;
 }
 
-static qfw_status train(run *r, FILE *out) {
+static qfw_status train_from(run *r, const char *from, progress *p, FILE *out) {
     const char *folder = text_of(r, SECTION_RUN, "output_dir");
-    progress p = {0};
-    QFW_TRY(claim_output(r));
-    QFW_TRY(make_output(r, folder));
+    QFW_TRY(train_load(r));
+    output_begin(r);
     QFW_TRY(outputs_resolved(r, folder));
-    QFW_TRY(train_loop(r, &p));
+    QFW_TRY(train_loop(r, from, p));
     QFW_TRY(outputs_weights(r, folder));
-    QFW_TRY(outputs_manifest(r, folder, &p));
-    if (r->flags.profile) QFW_TRY(profile_write(r, &p, out));
-    print_summary(r, &p, out);
+    QFW_TRY(outputs_manifest(r, folder, p));
+    if (r->flags.profile) QFW_TRY(profile_write(r, p, out));
+    print_summary(r, p, out);
     return QFW_OK;
+}
+
+/* The folder is claimed first: that it cannot be is said before the weights are read. */
+static qfw_status train(run *r, FILE *out) {
+    progress p = {0};
+    output_lock lock;
+    char *from = NULL;
+    QFW_TRY(output_claim(r, &lock));
+    qfw_status status = find_place(r, &from, &p);
+    if (status == QFW_OK && from && p.step == r->max_steps && output_is_whole(r))
+        fprintf(out, "\nNothing left to do: %s is of the last step\n", from);
+    else if (status == QFW_OK)
+        status = train_from(r, from, &p, out);
+    mem_free(from);
+    output_release(r, &lock);
+    return status;
 }
 
 void run_close(run *r) {
@@ -316,5 +326,6 @@ qfw_status run_start(const run_flags *flags, run **opened) {
 
 qfw_status train_task(run *r, FILE *out) {
     QFW_TRY(train_prepare(r, out));
-    return r->flags.plan_only || r->flags.dry_run ? QFW_OK : train(r, out);
+    if (r->flags.plan_only) return QFW_OK;
+    return r->flags.dry_run ? dry_run(r) : train(r, out);
 }

@@ -158,6 +158,8 @@ double schedule_factor(const char *type, uint64_t s, uint64_t warmup, uint64_t t
 
 /* step.c */
 typedef struct progress progress; /* progress.h */
-qfw_status train_loop(run *r, progress *out);
+/* From the place *p, whose tensors the checkpoint `from` holds, or from the beginning: NULL and a
+ * *p of zeros. */
+qfw_status train_loop(run *r, const char *from, progress *p);
 
 #endif

@@ -221,11 +221,10 @@ static qfw_status after_step(loop *l) {
     return QFW_OK;
 }
 
-static qfw_status open_loop(loop *l) {
+static qfw_status open_loop(loop *l, const char *from) {
     run *r = l->r;
     const graphs *gs = r->graphs;
     const uint32_t rows = r->batch_size > r->eval_batch_size ? r->batch_size : r->eval_batch_size;
-    char *folder = NULL;
     l->epoch = UINT64_MAX;
     l->p.last_eval_loss = (double)NAN;
     l->order = mem_alloc(n_train(r), sizeof *l->order);
@@ -238,20 +237,16 @@ static qfw_status open_loop(loop *l) {
         QFW_TRY(batch_create(r->eval_batch_size,
             (uint32_t)(gs->n_segments[PASS_EVAL] / gs->n_examples[PASS_EVAL]),
             gs->max_rows[PASS_EVAL], &l->eval));
-    QFW_TRY(checkpoint_find(r, &folder));
     const int starts_over =
         !strcmp(cfg_text(run_cfg(r, SECTION_RUN), "resume_from_checkpoint"), "none");
-    qfw_status status = folder        ? checkpoint_load(r, folder, &l->p)
-                        : starts_over ? checkpoint_forget(r)
-                                      : QFW_OK;
-    if (status == QFW_OK && folder)
-        log_line(
-            QFW_LOG_INFO, "resumed from %s at step %llu", folder, (unsigned long long)l->p.step);
-    if (status == QFW_OK)
-        status = trainer_log_open(
-            cfg_text(run_cfg(r, SECTION_RUN), "output_dir"), folder != NULL, l->p.step, &l->log);
-    mem_free(folder);
-    return status;
+    if (from) {
+        QFW_TRY(checkpoint_load(r, from));
+        log_line(QFW_LOG_INFO, "resumed from %s at step %llu", from, (unsigned long long)l->p.step);
+    } else if (starts_over) {
+        QFW_TRY(checkpoint_forget(r));
+    }
+    return trainer_log_open(
+        cfg_text(run_cfg(r, SECTION_RUN), "output_dir"), from != NULL, l->p.step, &l->log);
 }
 
 static void close_loop(loop *l) {
@@ -262,9 +257,9 @@ static void close_loop(loop *l) {
     mem_free(l->rows);
 }
 
-qfw_status train_loop(run *r, progress *out) {
-    loop l = {.r = r};
-    qfw_status status = open_loop(&l);
+qfw_status train_loop(run *r, const char *from, progress *p) {
+    loop l = {.r = r, .p = *p};
+    qfw_status status = open_loop(&l, from);
     l.p.started_ns = clock_ns();
     l.p.started_step = l.p.step;
     l.p.started_tokens = l.p.num_tokens;
@@ -278,13 +273,13 @@ qfw_status train_loop(run *r, progress *out) {
     }
     log_status(NULL);
     l.p.spent_ns = clock_ns() - l.p.started_ns;
-    if (status == QFW_OK) {
+    if (status == QFW_OK && l.p.step > l.p.started_step) {
         const double seconds = (double)l.p.spent_ns * 1e-9;
         const uint64_t rows =
             (l.p.step - l.p.started_step) * r->accumulation * (uint64_t)r->batch_size;
         status = trainer_log_end(l.log, &l.p, seconds > 0 ? seconds : 1e-9, rows);
     }
-    *out = l.p;
+    *p = l.p;
     close_loop(&l);
     return status;
 }

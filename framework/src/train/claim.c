@@ -1,0 +1,119 @@
+/* claim.c -- output_dir before a run writes to it: that it can be made, that it is nobody else's,
+ * and what a run that was killed left half done.
+ */
+#define _DEFAULT_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+#include "files/file.h"
+#include "train/checkpoint.h"
+#include "train/outputs.h"
+
+static const char lock_file[] = ".lock", manifest_file[] = "manifest.json";
+
+static const char *output_dir(const run *r) {
+    return cfg_text(run_cfg(r, SECTION_RUN), "output_dir");
+}
+
+/* One that holds a run is neither overwritten nor mixed with another one by accident. */
+static qfw_status check_unused(const run *r) {
+    const char *folder = output_dir(r);
+    const int resumes =
+        strcmp(cfg_text(run_cfg(r, SECTION_RUN), "resume_from_checkpoint"), "none") != 0;
+    char *log = path_join(folder, "trainer_log.jsonl");
+    if (!log) return QFW_E_NOMEM;
+    const int used = file_exists(log) || checkpoint_exists(r);
+    mem_free(log);
+    if (used && !resumes && !cfg_int(run_cfg(r, SECTION_RUN), "overwrite_output_dir"))
+        return err_fail("E_OUT_EXISTS", QFW_E_IO,
+            "%s: it holds a run already; hint: --resume goes on with it, another output_dir keeps "
+            "it, --set run.overwrite_output_dir=true starts over",
+            folder);
+    return QFW_OK;
+}
+
+qfw_status output_check(const run *r) {
+    QFW_TRY(dir_check(output_dir(r)));
+    return check_unused(r);
+}
+
+/* Whoever holds the lock says so in it, for the message of the one who comes second. */
+static void sign_lock(int fd) {
+    char host[64] = "", text[96];
+    (void)gethostname(host, sizeof host - 1);
+    const int n = snprintf(text, sizeof text, "process %ld on %s", (long)getpid(), host);
+    if (!ftruncate(fd, 0)) (void)!pwrite(fd, text, (size_t)n, 0);
+}
+
+static qfw_status fail_locked(int fd) {
+    char holder[96] = "";
+    const ssize_t n = pread(fd, holder, sizeof holder - 1, 0);
+    if (n <= 0) snprintf(holder, sizeof holder, "it does not say which");
+    return err_fail("E_OUT_LOCKED", QFW_E_IO,
+        "another run writes there (%s); hint: another output_dir, or wait for it", holder);
+}
+
+/* A file system without locks (ENOTSUP, ENOLCK) gives none, and is used all the same. */
+static qfw_status take_lock(const char *path, int *fd) {
+    struct stat s = {.st_nlink = 0};
+    while (s.st_nlink == 0) { /* 0: its holder removed it before we had it */
+        if (*fd >= 0) close(*fd);
+        *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+        if (*fd < 0)
+            return err_fail(
+                "E_OUT_CREATE", QFW_E_IO, "%s cannot be written: %s", lock_file, strerror(errno));
+        if (flock(*fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK) {
+            const qfw_status status = fail_locked(*fd);
+            close(*fd);
+            *fd = -1;
+            return status;
+        }
+        if (fstat(*fd, &s)) break;
+    }
+    sign_lock(*fd);
+    return QFW_OK;
+}
+
+qfw_status output_claim(const run *r, output_lock *lock) {
+    const char *folder = output_dir(r);
+    *lock = (output_lock){-1, !dir_exists(folder)};
+    QFW_TRY(dir_make(folder));
+    char *path = path_join(folder, lock_file);
+    qfw_status status = path ? take_lock(path, &lock->fd) : QFW_E_NOMEM;
+    mem_free(path);
+    if (status == QFW_E_IO) err_prefix("%s", folder);
+    if (status == QFW_OK) status = check_unused(r);
+    if (status == QFW_OK) status = checkpoint_sweep(r);
+    if (status != QFW_OK) output_release(r, lock);
+    return status;
+}
+
+void output_release(const run *r, output_lock *lock) {
+    if (lock->fd < 0) return;
+    char *path = path_join(output_dir(r), lock_file);
+    if (path) (void)unlink(path);
+    mem_free(path);
+    close(lock->fd);
+    lock->fd = -1;
+    if (lock->is_new) (void)rmdir(output_dir(r)); /* where nothing was written */
+}
+
+int output_is_whole(const run *r) {
+    char *path = path_join(output_dir(r), manifest_file);
+    const int there = path && file_exists(path);
+    mem_free(path);
+    return there;
+}
+
+void output_begin(const run *r) {
+    char *path = path_join(output_dir(r), manifest_file);
+    if (path) (void)unlink(path);
+    mem_free(path);
+}
