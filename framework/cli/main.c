@@ -1,5 +1,6 @@
 /* main.c -- the `qfw` command: words to calls, errors to exit codes. The only place that exits. */
 #define _POSIX_C_SOURCE 200809L
+#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -194,12 +195,22 @@ static void on_signal(int number) {
 }
 
 static void catch_signals(void) {
-    struct sigaction action = {.sa_handler = on_signal};
+    struct sigaction action = {.sa_handler = on_signal}, before;
+    sigfillset(&action.sa_mask); /* the first and the second do not meet in the handler */
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    if (!sigaction(SIGHUP, NULL, &before) && before.sa_handler != SIG_IGN) /* nohup */
+        sigaction(SIGHUP, &action, NULL);
     action.sa_handler = SIG_IGN;
     sigaction(SIGPIPE, &action, NULL); /* a reader that went away must not end a run */
     sigaction(SIGXFSZ, &action, NULL); /* EFBIG is reported like a full disk */
+}
+
+/* What the caller closed is not given to a file of ours, which lines for a person would go into.
+ * The wrong way round, so that a write to it still fails. */
+static void hold_standard_files(void) {
+    for (int fd = 0; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0) (void)open("/dev/null", fd ? O_RDONLY : O_WRONLY);
 }
 
 typedef struct words { /* the command line as far as it is read */
@@ -297,6 +308,7 @@ static int command(int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
+    hold_standard_files();
     plugin_set_host(host_table());
     if (argc == 3 && !strcmp(argv[1], "--probe-plugin")) return plugin_probe_child(argv[2]);
     plugin_set_prober("/proc/self/exe");

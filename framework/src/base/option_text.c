@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/error.h"
 #include "base/mem.h"
 #include "base/value.h"
 
@@ -33,21 +34,37 @@ char *option_resolved(const schema_section *sections, uint32_t n) {
     return text;
 }
 
-void option_help(FILE *out, const char *section, const qfw_option *options, uint64_t n) {
+/* What a plugin says, with nothing in it that a terminal would act on. */
+static void print_shown(FILE *out, const char *text) {
+    char shown[4096];
+    err_escape(shown, sizeof shown, text);
+    fputs(shown, out);
+}
+
+static void print_option(FILE *out, const qfw_option *option) {
     static const char *const types[] = {
         "", "true|false", "integer", "number", "text", "path", "bytes", "", "list"};
-    fprintf(out, "[%s]\n", section);
-    for (uint64_t o = 0; o < n; o++) {
-        const qfw_option *option = &options[o];
-        char allowed[256];
-        value_allowed(option, allowed, sizeof allowed);
-        const char *type = option->type <= QFW_OPT_LIST ? types[option->type] : "";
-        fprintf(out, "  %s", option->key);
-        if (option->flags & QFW_OPT_REQUIRED)
-            fputs("  (required)", out);
-        else if (option->dflt && *option->dflt)
-            fprintf(out, " = %s", option->dflt);
-        fprintf(out, "\n      %s.%s%s%s%s%s\n", option->help, *type || *allowed ? " " : "", type,
-            *type && *allowed ? ", " : "", allowed, *type || *allowed ? "." : "");
+    char allowed[256];
+    value_allowed(option, allowed, sizeof allowed);
+    const char *type = option->type <= QFW_OPT_LIST ? types[option->type] : "";
+    fputs("  ", out);
+    print_shown(out, option->key);
+    if (option->flags & QFW_OPT_REQUIRED) {
+        fputs("  (required)", out);
+    } else if (option->dflt && *option->dflt) {
+        fputs(" = ", out);
+        print_shown(out, option->dflt);
     }
+    fputs("\n      ", out);
+    print_shown(out, option->help);
+    fprintf(out, ".%s%s%s", *type || *allowed ? " " : "", type, *type && *allowed ? ", " : "");
+    print_shown(out, allowed);
+    fputs(*type || *allowed ? ".\n" : "\n", out);
+}
+
+void option_help(FILE *out, const char *section, const qfw_option *options, uint64_t n) {
+    fputc('[', out);
+    print_shown(out, section);
+    fputs("]\n", out);
+    for (uint64_t o = 0; o < n; o++) print_option(out, &options[o]);
 }

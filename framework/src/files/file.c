@@ -299,10 +299,15 @@ static int remove_one(const char *path, const struct stat *st, int kind, struct 
     return kind == FTW_DP ? rmdir(path) : unlink(path);
 }
 
-qfw_status dir_remove(const char *path) {
+static int remove_all(const char *path) {
     enum { DESCRIPTORS = 8 };
-    if (nftw(path, remove_one, DESCRIPTORS, FTW_DEPTH | FTW_PHYS) == 0 || errno == ENOENT)
-        return QFW_OK;
+    return nftw(path, remove_one, DESCRIPTORS, FTW_DEPTH | FTW_PHYS);
+}
+
+void dir_discard(const char *path) { (void)remove_all(path); }
+
+qfw_status dir_remove(const char *path) {
+    if (remove_all(path) == 0 || errno == ENOENT) return QFW_OK;
     return err_fail("E_IO_REMOVE", QFW_E_IO, "%s: cannot be removed: %s", path, strerror(errno));
 }
 

@@ -15,6 +15,8 @@ qfw_status dir_make(const char *path);
 qfw_status dir_check(const char *path); /* dir_make could make it; E_OUT_CREATE */
 qfw_status dir_sync(const char *path);
 qfw_status dir_remove(const char *path); /* a folder of ours and what is in it */
+/* The same after a failure, whose error stays the thread's. */
+void dir_discard(const char *path);
 int file_exists(const char *path);
 int dir_exists(const char *path);
 /* mem_free; an absolute name wins; NULL: no memory */

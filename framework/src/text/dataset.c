@@ -101,14 +101,24 @@ static qfw_status read_line(reading *r, const char *text, size_t n, uint64_t lin
     return status;
 }
 
+/* The file may be long: somebody who asks to stop does not wait for its end. */
+static qfw_status check_cancelled(const reading *r) {
+    const qfw_host *h = r->encoder.o->host;
+    if (!h || !h->cancelled(h)) return QFW_OK;
+    return err_fail("E_SIGNAL", QFW_E_CANCELLED,
+        "%s: stopped while it was read; nothing was written", r->d->path);
+}
+
 static qfw_status read_rows(reading *r, uint64_t max_line) {
     jsonl *file = NULL;
     const char *text = NULL;
     size_t n = 0;
     QFW_TRY(jsonl_open(r->d->path, max_line, &file));
     qfw_status status = QFW_OK;
-    while (status == QFW_OK && (status = jsonl_next(file, &text, &n)) == QFW_OK)
-        status = read_line(r, text, n, jsonl_line(file));
+    while (status == QFW_OK && (status = jsonl_next(file, &text, &n)) == QFW_OK) {
+        status = check_cancelled(r);
+        if (status == QFW_OK) status = read_line(r, text, n, jsonl_line(file));
+    }
     if (status == QFW_E_END) {
         jsonl_sha256(file, r->d->facts.sha256);
         status = QFW_OK;

@@ -23,6 +23,7 @@ typedef struct dataset_opts {
     uint64_t max_line;  /* bytes; 0: 16 MiB */
     const qfw_trainer *trainer;
     qfw_inst *trainer_inst;
+    const qfw_host *host; /* asked whether to stop; NULL: never */
 } dataset_opts;
 
 typedef struct dataset dataset;

@@ -179,14 +179,21 @@ int checkpoint_exists(const run *r) {
     return n > 0;
 }
 
-static qfw_status write_all(run *r, const progress *p, const char *folder) {
-    QFW_TRY(dir_make(folder));
+static qfw_status write_files(run *r, const progress *p, const char *folder) {
     QFW_TRY(write_state(r, folder));
     QFW_TRY(write_place(r, p, folder));
     QFW_TRY(outputs_resolved(r, folder));
     QFW_TRY(outputs_weights(r, folder));
     QFW_TRY(manifest_write_all(folder));
     return dir_sync(folder);
+}
+
+/* A folder with all of it, or none: where the disk is full, what was begun takes no room. */
+static qfw_status write_all(run *r, const progress *p, const char *folder) {
+    QFW_TRY(dir_make(folder));
+    const qfw_status status = write_files(r, p, folder);
+    if (status != QFW_OK) dir_discard(folder);
+    return status;
 }
 
 qfw_status checkpoint_save(run *r, const progress *p) {

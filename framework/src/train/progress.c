@@ -3,6 +3,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include "train/progress.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -69,7 +70,8 @@ qfw_status trainer_log_open(const char *folder, int append, uint64_t keep_step, 
         return QFW_OK;
     }
     if (status == QFW_OK)
-        status = err_fail("E_OUT_CREATE", QFW_E_IO, "%s: cannot be written", path);
+        status =
+            err_fail("E_OUT_CREATE", QFW_E_IO, "%s: cannot be written: %s", path, strerror(errno));
     if (f) fclose(f);
     mem_free(path);
     return status;
@@ -90,7 +92,8 @@ static qfw_status write_line(trainer_log *l, json_out *o) {
     if (!text)
         status = err_status();
     else if (fprintf(l->f, "%s\n", text) < 0 || fflush(l->f))
-        status = err_fail("E_IO_WRITE", QFW_E_IO, "%s: cannot be written", l->path);
+        status =
+            err_fail("E_IO_WRITE", QFW_E_IO, "%s: cannot be written: %s", l->path, strerror(errno));
     json_out_destroy(o);
     return status;
 }

@@ -74,6 +74,7 @@ dataset_opts run_dataset_opts(const run *r) {
     const char *overlong = cfg_text(d, "overlong");
     const int64_t max_length = cfg_int(d, "max_length");
     return (dataset_opts){.tok = r->tok,
+        .host = r->host,
         .chat = r->chat,
         .system_policy =
             !strcmp(cfg_text(d, "system_turn"), "fold") ? CHAT_SYSTEM_FOLD : CHAT_SYSTEM_ERROR,

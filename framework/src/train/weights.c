@@ -369,6 +369,12 @@ qfw_status weights_load(run *r) {
     scratch host = {.values = NULL};
     qfw_status status = scratch_alloc(&host, scratch_need(r));
     for (uint32_t i = 0; status == QFW_OK && i < r->n_weights; i++) {
+        if (r->host->cancelled(r->host)) {
+            status = err_fail("E_SIGNAL", QFW_E_CANCELLED,
+                "stopped after %u of %u weights, before the first step; nothing was written", i,
+                r->n_weights);
+            break;
+        }
         say_loading(r, i);
         status = r->weights[i].tied ? check_tied(r, &r->weights[i], host.values)
                                     : load_weight(r, &r->weights[i], r->files, &host);
