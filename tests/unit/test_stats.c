@@ -1,5 +1,5 @@
-/* test_stats.c -- the statistics against scipy, statsmodels and scikit-learn (tests/parity/README.md,
- * stats), and where there is nothing to say.
+/* test_stats.c -- the statistics against scipy, statsmodels and scikit-learn
+ * (tests/parity/README.md, stats), and where there is nothing to say.
  */
 #include <math.h>
 #include <setjmp.h>

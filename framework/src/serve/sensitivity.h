@@ -15,9 +15,9 @@ typedef struct sensitivity_in {
     const evaluation *plain; /* of the set under that rubric */
 } sensitivity_in;
 
-/* Score the set under each of the prompts, too, and print a line a skill: the spread of the expected
- * score over all wordings (mean over documents of highest - lowest), and the share of documents
- * whose score is not the same under all. */
+/* Score the set under each of the prompts, too, and print a line a skill: the spread of the
+ * expected score over all wordings (mean over documents of highest - lowest), and the share of
+ * documents whose score is not the same under all. */
 qfw_status sensitivity_wordings(
     const sensitivity_in *in, const char *const *prompts, uint32_t n, FILE *out);
 /* The first n rows with evidence: the mean expected score of a skill as it is, without the words
