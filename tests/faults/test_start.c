@@ -51,6 +51,8 @@ static void k4_an_output_that_holds_a_run(void **state) {
     (void)state;
     tiny_make("case");
     trains("the first");
+    assert_true(
+        has_line(case_command.out, "^  1 step, ") && has_line(case_command.out, "^Done: 1 step, "));
     assert_false(file_exists(temp_path("case/out/.lock")));
     cannot_start("again", EXIT_OUTPUT, "E_OUT_EXISTS\\] .*/out: it holds a run already");
     assert_int_equal(case_run("--resume"), EXIT_OK);

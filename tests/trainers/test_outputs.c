@@ -238,7 +238,7 @@ static void expect_files(const json_node *list, const char *const *wanted) {
 static void manifest_tells_what_went_in_and_came_out(void **state) {
     static const char *const base[] = {"config.json", "tokenizer.json", "model.safetensors", NULL};
     static const char *const outputs[] = {"adapter_model.safetensors", "adapter_config.json",
-        "trainer_log.jsonl", "resolved.ini", NULL};
+        "trainer_log.jsonl", "resolved.ini", "tokenizer.json", NULL};
     static const char *const kinds[] = {"backend", "model", "trainer", "optimizer"};
     char hex[65];
     double value;
@@ -264,6 +264,10 @@ static void manifest_tells_what_went_in_and_came_out(void **state) {
     lab_ok(json_doc_api.f64(d, "/seed", &value));
     assert_true(value == 42);
     json_destroy(d);
+    size_t n;
+    char *bytes = lab_contents(l, "out/manifest.json", &n);
+    assert_true(n > 2 && bytes[n - 2] == '}' && bytes[n - 1] == '\n');
+    mem_free(bytes);
     lab_close(l);
 }
 
@@ -384,7 +388,14 @@ static void too_little_memory_is_refused(void **state) {
     assert_int_not_equal(main_with(l, little, 1, NULL), QFW_OK);
     assert_null(strstr(err_text(0), "per_device_train_batch_size")); /* would not do */
     assert_null(strstr(err_text(0), "load_in_4bit"));                /* is so already */
+    /* What the hint asks for is enough. */
+    assert_non_null(strstr(err_text(0), "at least "));
+    char *enough = mem_printf(
+        "run.max_memory=%luMiB", strtoul(strstr(err_text(0), "at least ") + 9, NULL, 10));
+    const char *const set[] = {enough};
     expect_error("E_PLAN_MEMORY", 71, "[run] max_memory is 1.00 MiB; hint: ");
+    lab_ok(lab_main(l, &(run_flags){.set = set, .n_set = 1, .plan_only = 1}, NULL));
+    mem_free(enough);
     assert_int_not_equal(main_with(l, tight, 2, NULL), QFW_OK);
     expect_error("E_PLAN_MEMORY", 71, "load_in_4bit = true");
     lab_close(l);

@@ -42,6 +42,32 @@ static void train_on(const char *settings, curve *c) {
     lab_close(l);
 }
 
+/* Its memory is not this process's: the two are told, and not as if one were planned for the
+ * other. */
+static void plan_and_peak_are_told_apart(void **state) {
+    char text[16384];
+    (void)state;
+    char *settings = settings_for("allow");
+    lab *l = open_lab();
+    lab_run(l, settings);
+    run_close(l->r);
+    l->r = NULL;
+    FILE *f = tmpfile();
+    assert_non_null(f);
+    lab_ok(lab_main(l, &(run_flags){.ini_path = NULL}, f));
+    rewind(f);
+    text[fread(text, 1, sizeof text - 1, f)] = 0;
+    fclose(f);
+    assert_non_null(strstr(text, " planned on storage, this process "));
+    size_t n;
+    char *manifest = lab_contents(l, "out/manifest.json", &n);
+    assert_non_null(strstr(manifest, "\"plan_bytes\""));
+    assert_null(strstr(manifest, "process_peak_bytes"));
+    mem_free(manifest);
+    mem_free(settings);
+    lab_close(l);
+}
+
 static void storage_alone_trains(void **state) {
     curve cpu, storage;
     double worst = 0;
@@ -82,6 +108,7 @@ static void missing_ops_are_listed(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(plan_and_peak_are_told_apart),
         cmocka_unit_test(storage_alone_trains),
         cmocka_unit_test(missing_ops_are_listed),
     };

@@ -249,6 +249,9 @@ static void test_overlong(void **state) {
     opts.max_length = 3;
     refused(rows, "E_DATA_LONG",
         "rows.jsonl:2: /text: 5 tokens, at most 3 .*overlong = truncate or drop");
+    opts.model_length = 3;
+    refused(rows, "E_DATA_LONG",
+        "5 tokens, at most 3 \\(the model's limit\\); hint: set overlong = truncate or drop");
     opts.overlong = OVERLONG_DROP;
     dataset *d = opened(rows);
     assert_int_equal(dataset_count(d), 1);

@@ -149,12 +149,13 @@ qfw_status full_write(
     return status;
 }
 
+const char *const full_files[] = {"config.json", "tokenizer.json", "tokenizer_config.json",
+    "special_tokens_map.json", "added_tokens.json", "tokenizer.model", "chat_template.jinja",
+    "generation_config.json", NULL};
+
 qfw_status full_copy_files(const char *from, const char *to, int with_config) {
-    static const char *const files[] = {"config.json", "tokenizer.json", "tokenizer_config.json",
-        "special_tokens_map.json", "added_tokens.json", "tokenizer.model", "chat_template.jinja",
-        "generation_config.json"};
-    for (size_t i = with_config ? 0 : 1; i < sizeof files / sizeof *files; i++) {
-        char *a = path_join(from, files[i]), *b = path_join(to, files[i]);
+    for (size_t i = with_config ? 0 : 1; full_files[i]; i++) {
+        char *a = path_join(from, full_files[i]), *b = path_join(to, full_files[i]);
         qfw_status status = a && b ? QFW_OK : QFW_E_NOMEM;
         if (status == QFW_OK && file_exists(a)) status = file_copy(a, b);
         mem_free(a);

@@ -17,8 +17,10 @@ typedef struct full_weight {
  * index. Of an earlier write into the folder nothing stays that would be read in its place. */
 qfw_status full_write(
     const char *folder, store *s, const full_weight *weights, uint32_t n, uint64_t shard_bytes);
-/* The files of a model folder that travel with its weights, unchanged, where they exist: config
- * (unless `with_config` is 0), tokenizer, chat template, generation config. */
+/* The files of a model folder that travel with its weights: config, first, tokenizer, chat
+ * template, generation config; NULL past the last. */
+extern const char *const full_files[];
+/* Copy them, unchanged, where they exist; config not where `with_config` is 0. */
 qfw_status full_copy_files(const char *from, const char *to, int with_config);
 
 #endif

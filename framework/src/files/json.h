@@ -73,6 +73,7 @@ void json_int(json_out *o, const char *key, int64_t value);
  * plainer name is jansson's.) */
 void json_float(json_out *o, const char *key, double value);
 void json_bool(json_out *o, const char *key, int value);
+void json_end_line(json_out *o); /* after the last bracket, as text files end */
 /* The text (owned by `o`) and its length; NULL after err_fail if anything failed. */
 const char *json_out_text(json_out *o, size_t *n);
 void json_out_destroy(json_out *o);

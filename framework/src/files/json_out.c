@@ -111,6 +111,10 @@ void json_close(json_out *o) {
     o->filled = 1;
 }
 
+void json_end_line(json_out *o) {
+    if (o) put(o, "\n", 1);
+}
+
 static void put_value(json_out *o, const char *key, const char *text) {
     if (!o) return;
     put_key(o, key);

@@ -74,9 +74,10 @@ static qfw_status add_sequence(qfw_encoder *e, const draft *d) {
     const size_t head = d->n - cut - (keep ? 1 : 0);
     if (cut && e->o->overlong == OVERLONG_ERROR)
         return err_fail("E_DATA_LONG", QFW_E_DATA,
-            "%s:%" PRIu64 ": %s: %zu tokens, at most %zu ([data] max_length); hint: raise it, or "
-            "set overlong = truncate or drop",
-            e->path, e->line, d->ptr, d->n, limit);
+            "%s:%" PRIu64 ": %s: %zu tokens, at most %zu (%s overlong = truncate or drop", e->path,
+            e->line, d->ptr, d->n, limit,
+            e->o->max_length == e->o->model_length ? "the model's limit); hint: set"
+                                                   : "[data] max_length); hint: raise it, or set");
     if (cut && e->o->overlong == OVERLONG_DROP) e->too_long = 1;
     if (store_room(s, d->n - cut)) return QFW_E_NOMEM;
     qfw_seq *seq = &s->seq[s->n_seqs++];

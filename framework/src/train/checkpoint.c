@@ -84,6 +84,7 @@ static qfw_status write_place(const run *r, const progress *p, const char *folde
     json_close(o);
     json_str(o, "train_sha256", dataset_facts(r->train)->sha256);
     json_close(o);
+    json_end_line(o);
     const char *text = json_out_text(o, &n);
     char *path = text ? path_join(folder, place_file) : NULL;
     const qfw_status status = path ? file_write(path, text, n) : QFW_E_NOMEM;

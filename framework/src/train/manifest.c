@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/process.h"
+#include "export/full.h"
 #include "files/file.h"
 #include "files/json.h"
 #include "files/safetensors.h"
@@ -118,14 +119,14 @@ static qfw_status say_plugins(const run *r, json_out *o) {
     return QFW_OK;
 }
 
-/* What others load. Shards of a large model stand in its index. */
+/* What the run wrote. Shards of a large model stand in its index. */
 static qfw_status say_outputs(json_out *o, const char *folder) {
     static const char *const files[] = {"adapter_model.safetensors", "adapter_config.json",
-        "model.safetensors", "model.safetensors.index.json", "config.json", "trainer_log.jsonl",
-        "resolved.ini"};
+        "model.safetensors", "model.safetensors.index.json", "trainer_log.jsonl", "resolved.ini"};
     json_open(o, "outputs", '[');
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++)
         QFW_TRY(say_file_of(o, folder, files[i]));
+    for (size_t i = 0; full_files[i]; i++) QFW_TRY(say_file_of(o, folder, full_files[i]));
     json_close(o);
     return QFW_OK;
 }
@@ -145,7 +146,8 @@ static void say_run(const run *r, const progress *p, json_out *o) {
     json_float(o, "first_loss", p->first_loss);
     json_float(o, "last_loss", p->last_loss);
     json_int(o, "plan_bytes", (int64_t)plan_total(r, &need));
-    json_int(o, "process_peak_bytes", (int64_t)process_peak());
+    if (plan_is_host(r)) /* else the plan is the device's, and says nothing of the process */
+        json_int(o, "process_peak_bytes", (int64_t)process_peak());
 }
 
 static qfw_status say_all(const run *r, const char *folder, const progress *p, json_out *o) {
@@ -163,6 +165,7 @@ qfw_status outputs_manifest(const run *r, const char *folder, const progress *p)
     size_t n = 0;
     json_out *o = json_out_create(2);
     qfw_status status = say_all(r, folder, p, o);
+    json_end_line(o);
     const char *text = status == QFW_OK ? json_out_text(o, &n) : NULL;
     char *path = text ? path_join(folder, "manifest.json") : NULL;
     if (status == QFW_OK) status = path ? file_write(path, text, n) : QFW_E_NOMEM;

@@ -19,6 +19,7 @@ static const char checkpoint_manifest[] = "MANIFEST.json";
 
 static qfw_status write_json(const char *folder, const char *name, json_out *o) {
     size_t n = 0;
+    json_end_line(o);
     const char *text = json_out_text(o, &n);
     char *path = text ? path_join(folder, name) : NULL;
     const qfw_status status = path ? file_write(path, text, n) : QFW_E_NOMEM;

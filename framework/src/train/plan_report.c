@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/process.h"
 #include "train/progress.h"
+#include "train/reference.h"
 
 enum { PLAN_ITEMS = 12 };
 
@@ -37,8 +38,7 @@ static void add(plan_items *items, const char *name, uint64_t bytes, const char 
     va_end(args);
 }
 
-/* Whether the device's memory is this process's. */
-static int is_host(const run *r) { return r->dev.info.type == QFW_DEVICE_CPU; }
+int plan_is_host(const run *r) { return r->dev.info.type == QFW_DEVICE_CPU; }
 
 static void add_weights(const run *r, plan_items *items) {
     const qfw_cfg *m = run_cfg(r, SECTION_MODEL);
@@ -96,7 +96,7 @@ static void add_host(
     const uint64_t loading = weights_load_bytes(r);
     if (need->host_bytes) add(items, "reference ops", need->host_bytes, "on the host");
     add(items, "process", r->process_bytes + need->scratch_bytes,
-        "the program, tokenizer and data%s", is_host(r) ? "" : ", on the host");
+        "the program, tokenizer and data%s", plan_is_host(r) ? "" : ", on the host");
     past_loading += need->host_bytes + need->scratch_bytes;
     if (loading > past_loading)
         add(items, "loading", loading - past_loading, "more than a step needs");
@@ -109,7 +109,7 @@ static void make_items(const run *r, const plan_need *need, plan_items *items, u
     uint64_t past_loading = r->n_trainables ? add_trained(r, items) : add_adapters(r, items);
     past_loading += add_step(need, items);
     *n_device = items->n;
-    add_host(r, need, items, is_host(r) ? past_loading : 0);
+    add_host(r, need, items, plan_is_host(r) ? past_loading : 0);
 }
 
 uint64_t plan_total(const run *r, const plan_need *need) {
@@ -117,7 +117,7 @@ uint64_t plan_total(const run *r, const plan_need *need) {
     uint32_t n;
     uint64_t total = 0;
     make_items(r, need, &items, &n);
-    if (is_host(r)) n = items.n;
+    if (plan_is_host(r)) n = items.n;
     for (uint32_t i = 0; i < n; i++) total += items.item[i].bytes;
     return total;
 }
@@ -132,7 +132,7 @@ static uint64_t limit_bytes(const run *r) {
     const uint64_t set = (uint64_t)cfg_int(run_cfg(r, SECTION_RUN), "max_memory");
     const uint64_t available = r->dev.info.free_bytes;
     if (set || !available) return set;
-    return available + (is_host(r) ? r->process_bytes : 0);
+    return available + (plan_is_host(r) ? r->process_bytes : 0);
 }
 
 static void print_placement(const run *r, const plan *p, FILE *out) {
@@ -164,7 +164,7 @@ void plan_print(const run *r, const plan_need *need, FILE *out) {
     uint32_t n_device;
     const int is_set = cfg_int(run_cfg(r, SECTION_RUN), "max_memory") != 0;
     make_items(r, need, &items, &n_device);
-    if (is_host(r)) n_device = items.n;
+    if (plan_is_host(r)) n_device = items.n;
     fprintf(out, "\nPlan for %s: %s\n", r->dev.name, r->dev.info.name);
     for (uint32_t i = 0; i < n_device; i++)
         print_line(out, items.item[i].name, items.item[i].bytes, items.item[i].note);
@@ -198,7 +198,6 @@ static void hint(hints *h, const char *fmt, ...) {
 /* Only changes that can help: a smaller pass does not where the weights alone are too much. */
 static void collect_hints(const run *r, const plan_need *need, uint64_t limit, hints *h) {
     const qfw_cfg *m = run_cfg(r, SECTION_MODEL);
-    char bytes[32];
     const int fits = fixed_bytes(r, need) < limit;
     if (fits && *need->smaller) hint(h, "%s", need->smaller);
     if (r->n_trainables && !r->n_loras)
@@ -207,9 +206,9 @@ static void collect_hints(const run *r, const plan_need *need, uint64_t limit, h
         hint(h, "load_in_4bit = true");
     else if (!cfg_int(m, "bnb_4bit_use_double_quant"))
         hint(h, "bnb_4bit_use_double_quant = true");
-    if (!fits)
-        hint(h, "more than %s of memory, or a smaller model",
-            format_bytes(fixed_bytes(r, need), bytes));
+    if (!fits) /* a MiB more: what the process itself holds is not the same in every run */
+        hint(h, "at least %llu MiB of memory, or a smaller model",
+            (unsigned long long)(plan_total(r, need) >> 20) + 2);
 }
 
 qfw_status plan_check(const run *r, const plan_need *need) {
@@ -236,7 +235,7 @@ plan_need train_need(const run *r) {
         .step_bytes = gs->step_bytes,
         .input_bytes = gs->input_bytes,
         .host_bytes = gs->host_bytes,
-        .scratch_bytes = gs->scratch_bytes};
+        .scratch_bytes = gs->scratch_bytes + reference_bytes(r)};
     char fewer[100] = "";
     if (r->batch_size > 1)
         snprintf(fewer, sizeof fewer,

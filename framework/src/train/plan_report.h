@@ -14,6 +14,8 @@ typedef struct plan_need {
     char smaller[200]; /* settings that would shrink the pass, for a hint; "" none */
 } plan_need;
 
+/* Whether the device's memory is this process's, so that the plan is of the whole process. */
+int plan_is_host(const run *r);
 plan_need train_need(const run *r);
 /* Everything on the device; where the device is the host, also what qfw itself keeps there. */
 uint64_t plan_total(const run *r, const plan_need *need);

@@ -20,6 +20,7 @@
 #include "train/outputs.h"
 #include "train/plan_report.h"
 #include "train/profile.h"
+#include "train/reference.h"
 
 static const char *text_of(const run *r, uint32_t section, const char *key) {
     return cfg_text(run_cfg(r, section), key);
@@ -80,6 +81,7 @@ dataset_opts run_dataset_opts(const run *r) {
             !strcmp(cfg_text(d, "system_turn"), "fold") ? CHAT_SYSTEM_FOLD : CHAT_SYSTEM_ERROR,
         .allow_special = (int)cfg_int(d, "special_tokens_in_content"),
         .max_length = max_length < r->facts.max_positions ? max_length : r->facts.max_positions,
+        .model_length = r->facts.max_positions,
         .overlong = !strcmp(overlong, "error")      ? OVERLONG_ERROR
                     : !strcmp(overlong, "truncate") ? OVERLONG_TRUNCATE
                                                     : OVERLONG_DROP,
@@ -165,9 +167,10 @@ qfw_status run_open_device(run *r) {
 
 static void print_steps(const run *r, FILE *out) {
     char steps[32], epoch[32];
-    fprintf(out, "  %s steps, %s an epoch; %u row%s a pass, %u pass%s a step\n",
-        format_count(r->max_steps, steps), format_count(r->steps_per_epoch, epoch), r->batch_size,
-        r->batch_size == 1 ? "" : "s", r->accumulation, r->accumulation == 1 ? "" : "es");
+    fprintf(out, "  %s step%s, %s an epoch; %u row%s a pass, %u pass%s a step\n",
+        format_count(r->max_steps, steps), r->max_steps == 1 ? "" : "s",
+        format_count(r->steps_per_epoch, epoch), r->batch_size, r->batch_size == 1 ? "" : "s",
+        r->accumulation, r->accumulation == 1 ? "" : "es");
 }
 
 /* Everything that can be known before memory is taken. */
@@ -214,13 +217,19 @@ static void print_summary(const run *r, const progress *p, FILE *out) {
     char spent[32], peak[32], planned[32], steps[32], tokens[32], rate[32];
     const double seconds = (double)(p->spent_ns ? p->spent_ns : 1) * 1e-9;
     const uint64_t n = p->num_tokens - p->started_tokens;
-    fprintf(out, "\nDone: %s steps, %s tokens in %s: %s tokens/s\n",
-        format_count(p->step - p->started_step, steps), format_count(n, tokens),
-        format_time(seconds, spent), format_count((uint64_t)((double)n / seconds), rate));
+    fprintf(out, "\nDone: %s step%s, %s tokens in %s: %s tokens/s\n",
+        format_count(p->step - p->started_step, steps), p->step - p->started_step == 1 ? "" : "s",
+        format_count(n, tokens), format_time(seconds, spent),
+        format_count((uint64_t)((double)n / seconds), rate));
     fprintf(out, "  loss       %.4f first, %.4f last", p->first_loss, p->last_loss);
     if (!isnan(p->last_eval_loss)) fprintf(out, ", %.4f on the eval rows", p->last_eval_loss);
-    fprintf(out, "\n  memory     %s at the peak, %s planned\n", format_bytes(process_peak(), peak),
-        format_bytes(plan_total(r, &need), planned));
+    format_bytes(process_peak(), peak);
+    format_bytes(plan_total(r, &need), planned);
+    if (plan_is_host(r))
+        fprintf(out, "\n  memory     %s at the peak, %s planned\n", peak, planned);
+    else
+        fprintf(out, "\n  memory     %s planned on %s, this process %s at the peak\n", planned,
+            r->dev.name, peak);
     print_outputs(r, p, out);
 }
 
@@ -233,7 +242,8 @@ qfw_status run_load_weights(run *r) {
 
 qfw_status train_load(run *r) {
     QFW_TRY(run_load_weights(r));
-    return graphs_alloc(r);
+    QFW_TRY(graphs_alloc(r));
+    return reference_prepare(r);
 }
 
 /* Where the run starts: the checkpoint that it goes on from (mem_free) and its place; NULL and

@@ -101,6 +101,12 @@ static int is_better(const candidate *a, const candidate *b) {
     return a->info.priority > b->info.priority;
 }
 
+/* What is_better looked at last. */
+static const char *why_before(const candidate *a, const candidate *b) {
+    if (a->info.type != b->info.type) return "the kind of its device";
+    return a->info.free_bytes != b->info.free_bytes ? "its free memory" : "its priority";
+}
+
 /* What auto came to, so that resolved.ini says it. */
 static qfw_status name_backend(run *r) {
     char text[160];
@@ -129,8 +135,9 @@ static qfw_status pick_backend(run *r) {
         const int wins = !best.component || is_better(&c, &best);
         const candidate *loser = wins ? &best : &c;
         if (best.component)
-            log_line(QFW_LOG_INFO, "backend %s: not used: %s ranks before %s",
-                loser->component->name, wins ? c.info.name : best.info.name, loser->info.name);
+            log_line(QFW_LOG_INFO, "backend %s: not used: backend %s ranks before it, by %s",
+                loser->component->name, (wins ? &c : &best)->component->name,
+                why_before(&c, &best));
         if (wins) best = c;
     }
     err_clear();
