@@ -7,10 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../support/curve.h"
 #include "../support/dpolab.h"
 #include "base/mem.h"
-#include "files/file.h"
-#include "train/progress.h"
 
 #include <cmocka.h>
 
@@ -222,8 +221,8 @@ static int read_log(const lab *l, double value[STEPS][LOGGED]) {
 }
 
 static void train_curve(lab *l, const char *more) {
-    char out[512], keys[512];
-    progress p = {0};
+    char keys[512];
+    curve c;
     snprintf(keys, sizeof keys, "beta = %.17g\n%s", lab_number(l, "/train/beta"), more);
     char *trainer =
         mem_printf("per_device_train_batch_size = %.0f\ngradient_accumulation_steps = %.0f\n"
@@ -235,9 +234,7 @@ static void train_curve(lab *l, const char *more) {
             lab_number(l, "/train/learning_rate"), lab_number(l, "/train/warmup_steps"),
             lab_number(l, "/train/weight_decay"));
     dpolab_run(l, "rows.jsonl", trainer, keys);
-    snprintf(out, sizeof out, "%s/out", l->folder);
-    lab_ok(dir_make(out));
-    lab_ok(train_loop(l->r, &p));
+    curve_train(l, &c);
     mem_free(trainer);
 }
 

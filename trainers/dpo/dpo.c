@@ -270,6 +270,12 @@ static const qfw_option dpo_options[] = {
     QFW_OPTION(QFW_OPT_FLOAT, "ld_alpha", "1", 0, 1, NULL,
         "weight of a completion's tokens past the length of the shorter one"),
     QFW_OPTION(QFW_OPT_BOOL, "use_weighting", "false", 0, 0, NULL, "true is not supported yet"),
+    QFW_OPTION(QFW_OPT_BOOL, "precompute_ref_log_probs", "false", 0, 0, NULL,
+        "run the reference once, before the first step, and not in each pass"),
+    QFW_OPTION(QFW_OPT_PATH, "ref_cache", "", 0, 0, NULL,
+        "the file that keeps what is precomputed; empty: ref_logps.safetensors in output_dir"),
+    QFW_OPTION(QFW_OPT_BOOL, "share_prompt", "true", 0, 0, NULL,
+        "compute a prompt once for chosen and rejected"),
     QFW_OPTION(QFW_OPT_BOOL, "disable_dropout", "true", 0, 0, NULL,
         "train without the adapter's dropout, as TRL does"),
 };

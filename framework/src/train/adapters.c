@@ -12,7 +12,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "export/peft.h"
-#include "train/run.h"
+#include "train/reference.h"
 
 /* Whether `name` is one of the comma-separated words of `list`. */
 static int is_listed(const char *list, const char *name) {
@@ -222,7 +222,7 @@ static qfw_status copy_lora(run *r, uint32_t i) {
 
 qfw_status adapters_declare_reference(run *r) {
     size_t cap = r->n_loras;
-    if (!*cfg_text(run_cfg(r, SECTION_ADAPTER), "path")) return QFW_OK;
+    if (!*cfg_text(run_cfg(r, SECTION_ADAPTER), "path") || reference_is_stored(r)) return QFW_OK;
     if (mem_grow(&r->loras, &cap, 2 * (size_t)r->n_loras, sizeof *r->loras)) return QFW_E_NOMEM;
     for (uint32_t i = 0; i < r->n_loras; i++) QFW_TRY(copy_lora(r, i));
     return QFW_OK;

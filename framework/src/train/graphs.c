@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "train/reference.h"
 
 static store_entry *find_weight(const void *arg, const char *name) {
     const run *r = arg;
@@ -70,25 +71,49 @@ static qfw_status emit_gradients(run *r, pass *p) {
     return status;
 }
 
+/* The forward under the frozen adapter, where the trainer wants one in each pass; else *hidden is
+ * 0. */
+static qfw_status emit_reference(
+    run *r, qfw_graph *g, const qfw_batch_shape *shape, qfw_val *hidden) {
+    qfw_lm_vals lm = {.size = sizeof lm};
+    *hidden = 0;
+    if (!(r->trainer->flags & QFW_TRAINER_NEEDS_REF) || reference_is_stored(r)) return QFW_OK;
+    QFW_TRY(g->api->adapter(g, QFW_ADAPTER_REFERENCE));
+    QFW_TRY(r->model->forward(r->model_inst, g, shape, &lm));
+    QFW_TRY(g->api->adapter(g, QFW_ADAPTER_POLICY));
+    *hidden = lm.hidden;
+    return QFW_OK;
+}
+
+static qfw_status emit_labels(pass *p, const qfw_batch_shape *shape, const qfw_lm_vals *lm) {
+    qfw_graph *g = &p->g->pub;
+    const int64_t rows[1] = {shape->n_rows};
+    qfw_logprob_vals v;
+    qfw_val labels;
+    QFW_TRY(g->api->input(g, "labels", QFW_I32, 1, rows, &labels));
+    QFW_TRY(qfw_token_logprob(g, lm->hidden, lm->lm_head, labels, 0, &v));
+    p->loss = v.logp;
+    return QFW_OK;
+}
+
 static qfw_status build_pass(run *r, uint32_t kind, int64_t n_rows, pass *p) {
     const graphs *gs = r->graphs;
     const qfw_batch_shape shape = {
         sizeof shape, kind == PASS_TRAIN, n_rows, gs->n_segments[kind], gs->n_examples[kind]};
     qfw_lm_vals lm = {.size = sizeof lm};
-    p->n_rows = n_rows;
-    qfw_lm_vals reference = {.size = sizeof reference};
+    qfw_val reference = 0;
     /* A trainer may ask for no dropout: its own key, as torch's trainers call it. */
     const int no_dropout = cfg_int(r->sections[SECTION_TRAINER_OWN].cfg, "disable_dropout") != 0;
+    p->n_rows = n_rows;
     QFW_TRY(open_graph(r, p, shape.training && !no_dropout));
     qfw_graph *g = &p->g->pub;
-    if (r->trainer->flags & QFW_TRAINER_NEEDS_REF) {
-        QFW_TRY(g->api->adapter(g, QFW_ADAPTER_REFERENCE));
-        QFW_TRY(r->model->forward(r->model_inst, g, &shape, &reference));
-        QFW_TRY(g->api->adapter(g, QFW_ADAPTER_POLICY));
-    }
+    if (kind != PASS_REFERENCE) QFW_TRY(emit_reference(r, g, &shape, &reference));
     QFW_TRY(r->model->forward(r->model_inst, g, &shape, &lm));
     p->past_model = (qfw_val)p->g->n_values + 1;
-    QFW_TRY(r->trainer->loss(r->trainer_inst, g, &shape, &lm, reference.hidden, &p->loss));
+    if (kind == PASS_REFERENCE)
+        QFW_TRY(emit_labels(p, &shape, &lm));
+    else
+        QFW_TRY(r->trainer->loss(r->trainer_inst, g, &shape, &lm, reference, &p->loss));
     if (p->g->n_metrics > MAX_METRICS)
         return err_fail("E_PLUG_METRICS", QFW_E_INTERNAL, "trainer %s: %zu metrics, at most %d",
             r->trainer_component->name, p->g->n_metrics, MAX_METRICS);
@@ -180,27 +205,39 @@ static void note_need(graphs *gs, const plan *p) {
     if (p->input_bytes > gs->input_bytes) gs->input_bytes = p->input_bytes;
 }
 
-/* Sequences of an example, and the longest batch that the data can give. */
-static void measure(run *r, uint32_t kind, dataset *d, uint32_t batch_size) {
+/* Sequences of an example, and the longest batch that the data can give. A kind may be measured on
+ * several sets. */
+static qfw_status measure(run *r, uint32_t kind, dataset *d, uint32_t batch_size) {
     graphs *gs = r->graphs;
-    uint32_t seqs = 1;
-    for (uint64_t i = 0; i < dataset_count(d); i++)
-        if (dataset_at(d, i)->n_seqs > seqs) seqs = dataset_at(d, i)->n_seqs;
+    uint64_t longest = 0;
+    const int64_t segments = (int64_t)batch_size * batch_segments(r, d);
+    QFW_TRY(batch_longest(r, d, batch_size, &longest));
+    const int64_t rows = batch_bucket((int64_t)longest);
     gs->n_examples[kind] = batch_size;
-    gs->n_segments[kind] = (int64_t)batch_size * seqs;
-    gs->max_rows[kind] = batch_bucket((int64_t)dataset_longest(d, batch_size));
+    if (segments > gs->n_segments[kind]) gs->n_segments[kind] = segments;
+    if (rows > gs->max_rows[kind]) gs->max_rows[kind] = rows;
+    return QFW_OK;
+}
+
+static qfw_status plan_kind(run *r, uint32_t kind) {
+    pass *unused;
+    return add_pass(r, kind, r->graphs->max_rows[kind], &unused);
 }
 
 qfw_status graphs_plan(run *r) {
-    pass *unused;
     graphs *gs = r->graphs = mem_alloc(1, sizeof *r->graphs);
     if (!gs) return QFW_E_NOMEM;
     gs->profile = r->flags.profile;
-    measure(r, PASS_TRAIN, r->train, r->batch_size);
-    QFW_TRY(add_pass(r, PASS_TRAIN, gs->max_rows[PASS_TRAIN], &unused));
+    QFW_TRY(measure(r, PASS_TRAIN, r->train, r->batch_size));
+    QFW_TRY(plan_kind(r, PASS_TRAIN));
     if (r->eval) {
-        measure(r, PASS_EVAL, r->eval, r->eval_batch_size);
-        QFW_TRY(add_pass(r, PASS_EVAL, gs->max_rows[PASS_EVAL], &unused));
+        QFW_TRY(measure(r, PASS_EVAL, r->eval, r->eval_batch_size));
+        QFW_TRY(plan_kind(r, PASS_EVAL));
+    }
+    if (reference_is_stored(r)) {
+        QFW_TRY(measure(r, PASS_REFERENCE, r->train, r->batch_size));
+        if (r->eval) QFW_TRY(measure(r, PASS_REFERENCE, r->eval, r->batch_size));
+        QFW_TRY(plan_kind(r, PASS_REFERENCE));
     }
     QFW_TRY(build_norm(r));
     QFW_TRY(build_update(r));
@@ -241,6 +278,7 @@ void graphs_destroy(graphs *gs) {
     close_pass(&gs->norm);
     close_pass(&gs->update);
     exec_arena_destroy(gs->arena);
+    for (uint32_t i = 0; i < REFERENCE_SETS; i++) reference_free(&gs->reference[i]);
     mem_free(gs->scratch);
     mem_free(gs);
 }
@@ -272,7 +310,8 @@ static const void *core_input(const batch *b, const char *name, const float *inv
         const void *data;
     } inputs[] = {{"tokens", b->tokens}, {"labels", b->labels}, {"positions", b->positions},
         {"row_key", b->row_key}, {"segments", b->segments}, {"row_segment", b->row_segment},
-        {"segment_example", b->segment_example}, {"inv_weight", inv_weight}};
+        {"segment_example", b->segment_example}, {"inv_weight", inv_weight},
+        {"ref_logp", b->ref_logp}};
     for (size_t i = 0; i < sizeof inputs / sizeof inputs[0]; i++)
         if (!strcmp(inputs[i].name, name)) return inputs[i].data;
     return NULL;
@@ -308,12 +347,22 @@ static qfw_status read_scalar(pass *p, qfw_val v, double *out) {
     return QFW_OK;
 }
 
+static qfw_status run_pass(run *r, uint32_t kind, batch *b, double inv_weight, pass **p) {
+    QFW_TRY(find_pass(r, kind, b->pub.shape.n_rows, p));
+    b->pub.shape.n_rows = (*p)->n_rows;
+    QFW_TRY(write_inputs(r, *p, b, (float)inv_weight));
+    return exec_run((*p)->e);
+}
+
+qfw_status graphs_reference(run *r, batch *b, float *logp) {
+    pass *p = NULL;
+    QFW_TRY(run_pass(r, PASS_REFERENCE, b, 1, &p));
+    return exec_read(p->e, p->loss, logp, (uint64_t)p->n_rows * sizeof *logp);
+}
+
 qfw_status graphs_run(run *r, uint32_t kind, batch *b, double inv_weight, pass_result *out) {
     pass *p = NULL;
-    QFW_TRY(find_pass(r, kind, b->pub.shape.n_rows, &p));
-    b->pub.shape.n_rows = p->n_rows;
-    QFW_TRY(write_inputs(r, p, b, (float)inv_weight));
-    QFW_TRY(exec_run(p->e));
+    QFW_TRY(run_pass(r, kind, b, inv_weight, &p));
     QFW_TRY(read_scalar(p, p->loss, &out->loss));
     out->n_metrics = (uint32_t)p->g->n_metrics;
     for (uint32_t i = 0; i < out->n_metrics; i++) {

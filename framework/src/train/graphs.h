@@ -7,7 +7,15 @@
 
 #include "train/batch.h"
 
-enum { PASS_TRAIN = 0, PASS_EVAL = 1, PASS_KINDS = 2, MAX_METRICS = 16 };
+/* PASS_REFERENCE: log-probabilities of the policy alone, where a reference's are kept. */
+enum { PASS_TRAIN = 0, PASS_EVAL = 1, PASS_REFERENCE = 2, PASS_KINDS = 3, MAX_METRICS = 16 };
+enum { REFERENCE_SETS = 2 }; /* train, eval */
+
+/* Log-probabilities of a data set's trained tokens under the reference (reference.h). */
+typedef struct reference_rows {
+    float *logp;     /* one sequence after another */
+    uint64_t *first; /* of example i; [count]: their number */
+} reference_rows;
 
 /* One pass: its graph with plan and, once it runs, executor. */
 typedef struct pass {
@@ -16,7 +24,7 @@ typedef struct pass {
     plan *p;
     exec *e;
     int64_t n_rows;
-    qfw_val loss;
+    qfw_val loss;       /* PASS_REFERENCE: the log-probabilities */
     qfw_val past_model; /* inputs below it were declared by the model */
 } pass;
 
@@ -32,6 +40,8 @@ struct graphs {
     void *scratch;                                /* host side of one input that a plugin fills */
     uint64_t scratch_bytes;
     int profile;
+    reference_rows reference[REFERENCE_SETS];
+    char reference_sha256[65]; /* of the adapter that the reference is; "" before it is known */
 };
 
 /* What names mean in a graph of this run. */
@@ -55,6 +65,8 @@ typedef struct pass_result {
 /* Run one micro-batch; inv_weight is 1 / the weight of the window. A training pass adds to the
  * gradients. */
 qfw_status graphs_run(run *r, uint32_t kind, batch *b, double inv_weight, pass_result *out);
+/* Log-probability of each row's label under the policy as it is; logp has max_rows values. */
+qfw_status graphs_reference(run *r, batch *b, float *logp);
 const char *graphs_metric(const run *r, uint32_t i); /* NULL past the last */
 /* Sum of squares over all gradients. */
 qfw_status graphs_norm(run *r, double *sumsq);
