@@ -58,7 +58,7 @@ char *rubric_text(const rubric *r, uint32_t skill, const char *document, size_t 
 char *rubric_prompt(const rubric *r, uint32_t skill, const char *document, size_t n);
 /* An answer in the rubric's words: level i and a reason. mem_free; NULL: no memory. */
 char *rubric_answer(const rubric *r, uint32_t i, const char *reason);
-/* The reason of an answer's text from its score on ("3. knows it well"), which says level i: a place
+/* The reason of an answer's text from its score on ("3. knows it well"), saying level i: a place
  * in `text`, its end if the answer has no reason; NULL where it does not go as the rubric's do. */
 const char *rubric_reason(const rubric *r, uint32_t i, const char *text);
 /* A SHA-256 over all that a score depends on here, definitions included. */
