@@ -17,10 +17,11 @@ typedef struct dataset_opts {
     const chat_template *chat; /* NULL: a messages row is an error */
     int system_policy;         /* CHAT_SYSTEM_* */
     int allow_special;         /* special tokens typed inside a message's content count */
-    int64_t max_length, model_length; /* tokens a sequence; the model's own limit, 0: unknown */
-    int overlong;       /* OVERLONG_*; truncation keeps the EOS */
-    int drop_untrained; /* 1: drop a row without a trained token, else it is an error */
-    uint64_t max_line;  /* bytes; 0: 16 MiB */
+    int64_t max_length;
+    int64_t model_length; /* at most as many positions, whatever max_length says; 0: unknown */
+    int overlong;         /* OVERLONG_*; truncation keeps the EOS */
+    int drop_untrained;   /* 1: drop a row without a trained token, else it is an error */
+    uint64_t max_line;    /* bytes; 0: 16 MiB */
     const qfw_trainer *trainer;
     qfw_inst *trainer_inst;
     const qfw_host *host; /* asked whether to stop; NULL: never */
