@@ -124,7 +124,8 @@ static qfw_status start(const char *path, child *c) {
     if (!why) return QFW_OK;
     close(c->verdict);
     if (has_out) close(c->out);
-    return err_fail("E_LIMIT_PROCESS", QFW_E_IO, "%s: %s cannot be started to probe it: %s", path,
+    return err_fail("E_LIMIT_PROCESS", QFW_E_IO,
+        "%s: %s cannot be started to probe it: %s; hint: ulimit -n, ulimit -u", path,
         plugin_prober(), strerror(why));
 }
 
