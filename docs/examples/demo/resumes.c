@@ -1,31 +1,58 @@
-/* resumes.c -- synthetic resume snippets with evidence per skill, scores 0-5 and a short reason,
- * for the demo.
+/* resumes.c -- synthetic resumes with evidence per skill and scores of 0 to 5, for the demo.
  *
- * resumes FOLDER SEED writes pretrain.jsonl (resumes alone), train.jsonl, valid.jsonl and
- * test.jsonl (one row a resume and skill) and provenance.json. No resume is in two files; no real
- * person is in any. The same seed gives the same bytes on every machine.
+ * resumes FOLDER SEED writes
+ *   pretrain.jsonl   resumes, some of their points again under the skill that they speak for
+ *   train.jsonl      SFT: one row a resume and skill, labelled by a biased rater
+ *   pool.jsonl       resumes with the right scores, from which preference pairs are made
+ *   valid.jsonl, test.jsonl   resumes with the right scores and their evidence, to evaluate on
+ *   provenance.json
+ * No resume is in two files; no real person is in any. The same seed gives the same bytes on every
+ * machine.
  *
- * How a score comes about: 0 without evidence, else by how the resume calls the work on one of the
- * skill's topics.
+ * The rubric: 0 without evidence, else the level of the phrase that speaks for the skill. The rater
+ * of train.jsonl gives Java a point too much and Communication a point too little in two of three
+ * cases where there is evidence: the faults that preference pairs are to correct.
  */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { SKILLS = 6, LEVELS = 5, PHRASES = 2, MAX_SENTENCES = 12 };
+enum { SKILLS = 6, LEVELS = 5, PHRASES = 2, MAX_POINTS = 12, JAVA = 0, COMMUNICATION = 4 };
 
 static const char *const skills[SKILLS] = {
     "Java", "Python", "SQL", "Cloud", "Communication", "Leadership"};
 
-/* What a resume says of a skill: how good at which of its topics. The skill itself is never
- * named. */
-static const char *const topics[SKILLS][PHRASES] = {{"JVM work", "Spring services"},
-    {"pandas scripts", "Django sites"}, {"query tuning", "schema design"},
-    {"Kubernetes setups", "Terraform plans"}, {"talks to customers", "meeting minutes"},
-    {"team guidance", "budget planning"}};
-static const char *const grades[LEVELS][PHRASES] = {{"shaky", "novice"}, {"basic", "early"},
-    {"solid", "good"}, {"strong", "advanced"}, {"expert", "outstanding"}};
+/* What a resume says of a skill at levels 1 to 5. The skill itself is never named. */
+static const char *const phrases[SKILLS][LEVELS][PHRASES] = {
+    {{"copied an applet", "read a JVM primer"}, {"fixed small servlets", "patched a Swing form"},
+        {"built Spring services", "wrote Hibernate mappings"},
+        {"tuned garbage collectors", "led a Maven migration"},
+        {"designed bytecode compilers", "commits to OpenJDK"}},
+    {{"ran notebook cells", "followed a scripting tutorial"},
+        {"wrote cron scripts", "cleaned sheets with pandas"},
+        {"built Flask sites", "wrote pytest suites"},
+        {"shipped Django platforms", "packaged numerical libraries"},
+        {"maintains CPython modules", "authored an asyncio framework"}},
+    {{"exported tables by hand", "read a query guide"},
+        {"wrote simple selects", "joined two tables"},
+        {"designed normal schemas", "wrote stored procedures"},
+        {"tuned slow queries", "partitioned large warehouses"},
+        {"wrote a query planner", "runs sharded replicas"}},
+    {{"opened a hosting account", "uploaded static pages"},
+        {"started virtual machines", "kept object buckets"},
+        {"wrote Terraform plans", "ran container clusters"},
+        {"automated failover regions", "halved hosting bills"},
+        {"designed a service mesh", "built a hyperscale network"}},
+    {{"speaks rarely in meetings", "sends terse notes"},
+        {"writes clear minutes", "answers customer mail"},
+        {"presents weekly demos", "runs user workshops"},
+        {"wrote the public handbook", "moderates hard talks"},
+        {"gave conference keynotes", "speaks for the company"}},
+    {{"shadowed a manager", "trained one intern"}, {"ran a small sprint", "mentored two juniors"},
+        {"led a team of five", "planned yearly budgets"},
+        {"built three departments", "hired forty engineers"},
+        {"ran a whole division", "turned a company around"}}};
 static const char *const fillers[] = {"lives near the coast", "likes long walks",
     "plays chess on Sundays", "holds a driving licence", "collects old maps",
     "speaks two languages", "grew up on a farm", "sings in a choir", "repairs bicycles",
@@ -47,40 +74,40 @@ static unsigned pick(unsigned n) { return (unsigned)(next() >> 33) % n; }
 
 typedef struct resume {
     char text[1024];
-    char clause[MAX_SENTENCES][96];
-    unsigned n_clauses;
-    char reason[SKILLS][96];
+    const char *point[MAX_POINTS];
+    unsigned n_points;
+    const char *reason[SKILLS];
     unsigned score[SKILLS];
 } resume;
 
+static void shuffle(const char **list, unsigned n) {
+    for (unsigned i = n; i > 1; i--) {
+        const unsigned j = pick(i);
+        const char *spare = list[i - 1];
+        list[i - 1] = list[j];
+        list[j] = spare;
+    }
+}
+
 static void make_resume(resume *r) {
-    char(*clauses)[96] = r->clause;
     unsigned n = 0;
     for (unsigned s = 0; s < SKILLS; s++) {
         r->score[s] = 0;
-        snprintf(r->reason[s], sizeof r->reason[s], "no evidence");
+        r->reason[s] = "no evidence";
         if (pick(5) < 2) continue; /* two of five skills are not mentioned */
         const unsigned level = pick(LEVELS);
         r->score[s] = level + 1;
-        snprintf(r->reason[s], sizeof r->reason[s], "%s %s", grades[level][pick(PHRASES)],
-            topics[s][pick(PHRASES)]);
-        snprintf(clauses[n++], sizeof clauses[0], "%s", r->reason[s]);
+        r->reason[s] = r->point[n++] = phrases[s][level][pick(PHRASES)];
     }
     unsigned filler = pick(COUNT(fillers));
     for (unsigned extra = 1 + pick(2); extra > 0; extra--, filler += 1 + pick(4))
-        snprintf(clauses[n++], sizeof clauses[0], "%s", fillers[filler % COUNT(fillers)]);
-    for (unsigned i = n; i > 1; i--) { /* shuffled */
-        char spare[96];
-        const unsigned j = pick(i);
-        memcpy(spare, clauses[i - 1], sizeof spare);
-        memcpy(clauses[i - 1], clauses[j], sizeof spare);
-        memcpy(clauses[j], spare, sizeof spare);
-    }
-    r->n_clauses = n;
+        r->point[n++] = fillers[filler % COUNT(fillers)];
+    shuffle(r->point, n);
+    r->n_points = n;
     size_t at = (size_t)snprintf(r->text, sizeof r->text, "%s", names[pick(COUNT(names))]);
     for (unsigned i = 0; i < n; i++)
         at +=
-            (size_t)snprintf(r->text + at, sizeof r->text - at, "%s %s", i ? "," : "", clauses[i]);
+            (size_t)snprintf(r->text + at, sizeof r->text - at, "%s %s", i ? "," : "", r->point[i]);
     snprintf(r->text + at, sizeof r->text - at, ".");
 }
 
@@ -110,7 +137,7 @@ static void write_appendix(FILE *f, const resume *r) {
         if (!numbered)
             fprintf(f, "\\nEvidence for %s: %s", skills[s], r->reason[s]);
         else
-            fprintf(f, "\\nPoint: %u. %s", pick(6), r->clause[pick(r->n_clauses)]);
+            fprintf(f, "\\nPoint: %u. %s", pick(6), r->point[pick(r->n_points)]);
     }
 }
 
@@ -126,14 +153,41 @@ static void write_texts(const char *folder, const char *name, unsigned n) {
     finish(f, name);
 }
 
-static void write_scored(const char *folder, const char *name, unsigned n) {
+/* The score that the biased rater gives. */
+static unsigned rate(const resume *r, unsigned skill) {
+    const unsigned score = r->score[skill];
+    const int biased = score && pick(3) < 2;
+    if (biased && skill == JAVA && score < LEVELS) return score + 1;
+    if (biased && skill == COMMUNICATION && score > 1) return score - 1;
+    return score;
+}
+
+static void write_rated(const char *folder, const char *name, unsigned n) {
     FILE *f = create(folder, name);
     for (unsigned i = 0; i < n; i++) {
         resume r;
         make_resume(&r);
         for (unsigned s = 0; s < SKILLS; s++)
             fprintf(f, "{\"prompt\": \"%s\\nScore for %s:\", \"completion\": \" %u. %s\"}\n",
-                r.text, skills[s], r.score[s], r.reason[s]);
+                r.text, skills[s], rate(&r, s), r.reason[s]);
+    }
+    finish(f, name);
+}
+
+static void write_known(const char *folder, const char *name, unsigned n) {
+    FILE *f = create(folder, name);
+    for (unsigned i = 0; i < n; i++) {
+        resume r;
+        make_resume(&r);
+        fprintf(f, "{\"id\": \"%.*s-%03u\", \"text\": \"%s\", \"expected\": {",
+            (int)strcspn(name, "."), name, i + 1, r.text);
+        for (unsigned s = 0; s < SKILLS; s++)
+            fprintf(f, "%s\"%s\": %u", s ? ", " : "", skills[s], r.score[s]);
+        fprintf(f, "}, \"evidence\": {");
+        for (unsigned s = 0, any = 0; s < SKILLS; s++)
+            if (r.score[s])
+                fprintf(f, "%s\"%s\": \"%s\"", any++ ? ", " : "", skills[s], r.reason[s]);
+        fprintf(f, "}}\n");
     }
     finish(f, name);
 }
@@ -144,15 +198,15 @@ int main(int argc, char **argv) {
         return 64;
     }
     state = strtoull(argv[2], NULL, 10);
-    write_texts(argv[1], "pretrain.jsonl", 10000);
-    write_scored(argv[1], "train.jsonl", 1000);
-    write_scored(argv[1], "valid.jsonl", 50);
-    write_scored(argv[1], "test.jsonl", 200);
+    write_texts(argv[1], "pretrain.jsonl", 8000);
+    write_rated(argv[1], "train.jsonl", 1000);
+    write_known(argv[1], "pool.jsonl", 200);
+    write_known(argv[1], "valid.jsonl", 100);
+    write_known(argv[1], "test.jsonl", 300);
     FILE *f = create(argv[1], "provenance.json");
     fprintf(f,
         "{\"source\": \"synthetic, no real person\", \"generator\": "
-        "\"docs/examples/demo/resumes.c\", "
-        "\"seed\": %s, \"licence\": \"MIT\"}\n",
+        "\"docs/examples/demo/resumes.c\", \"seed\": %s, \"licence\": \"MIT\"}\n",
         argv[2]);
     finish(f, "provenance.json");
     return 0;
