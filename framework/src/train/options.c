@@ -13,7 +13,8 @@
 #define MILLION      1e6
 
 static const qfw_option run_options[] = {
-    QFW_OPTION(QFW_OPT_ENUM, "task", "train", 0, 0, "train|generate|score|evaluate|pairs", "what to do"),
+    QFW_OPTION(
+        QFW_OPT_ENUM, "task", "train", 0, 0, "train|generate|score|evaluate|pairs", "what to do"),
     QFW_OPTION_FLAGS(QFW_OPT_PATH, QFW_OPT_REQUIRED, "output_dir", NULL, 0, 0, NULL,
         "where everything is written"),
     QFW_OPTION(QFW_OPT_BOOL, "overwrite_output_dir", "false", 0, 0, NULL,

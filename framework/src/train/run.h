@@ -143,8 +143,8 @@ qfw_status weights_load(run *r); /* from r->files, which it closes, or fresh */
 
 /* adapters.c */
 qfw_status adapters_declare(run *r); /* r->loras with their entries */
-/* A frozen copy of the adapter that [adapter] path names, for a trainer that needs a reference; of a
- * fresh adapter there is none: the reference is the bare model. */
+/* A frozen copy of the adapter that [adapter] path names, for a trainer that needs a reference; of
+ * a fresh adapter there is none: the reference is the bare model. */
 qfw_status adapters_declare_reference(run *r);
 qfw_status adapters_init(run *r); /* fresh, or from [adapter] path */
 
