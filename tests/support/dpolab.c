@@ -26,9 +26,9 @@ static void close_run(lab *l) {
 }
 
 char *dpolab_settings(const lab *l, const char *rows, const char *trainer, const char *dpo) {
-    return mem_printf(
-        "%s[adapter]\nuse = lora\npath = %s/sft\n[data]\ntrain = %s\nchat_template = phi3-mini\n"
-        "[trainer]\nuse = dpo\n%s[trainer.dpo]\n%s",
+    return mem_printf("%s[adapter]\nuse = lora\npath = %s/sft\nlora_dropout = 0.3\n[data]\ntrain = "
+                      "%s\nchat_template = phi3-mini\n"
+                      "[trainer]\nuse = dpo\n%s[trainer.dpo]\n%s",
         model_keys, l->folder, rows, trainer, dpo);
 }
 

@@ -3,7 +3,8 @@
  * A row is a parsed JSON line. The trainer's `encode` turns it into an example: one or more token
  * sequences with a mask of trained tokens (sft: one; dpo: chosen and rejected), through the host's
  * encoder, which owns the tokenizer, the chat template, EOS and the length limit. The trainer's
- * `collate` then says in which order the sequences of some examples stand in a batch.
+ * `collate` then says in which order the sequences of some examples stand in a batch. Where they
+ * share a prompt, its rows stand in a segment after those of the sequences.
  *
  * A batch has no padding between sequences: their tokens follow each other, N rows in all, rounded
  * up to the graph's bucket with rows that belong to no segment.

@@ -22,6 +22,7 @@
 
 static const char state_file[] = "trainer.safetensors";
 static const char aside_suffix[] = ".tmp";
+static const char reference_key[] = "reference_sha256";
 static const char place_file[] = "trainer_state.json";
 
 /* --- writing --- */
@@ -50,6 +51,8 @@ static qfw_status write_state(const run *r, const char *folder) {
     st_writer *w = NULL;
     char *path = path_join(folder, state_file);
     qfw_status status = path ? st_writer_create(path, &w) : QFW_E_NOMEM;
+    if (status == QFW_OK && *r->graphs->reference_sha256)
+        status = st_writer_meta(w, reference_key, r->graphs->reference_sha256);
     if (status == QFW_OK) status = each_entry(r, w, declare_entry);
     if (status == QFW_OK) status = each_entry(r, w, write_entry);
     if (status == QFW_OK)
@@ -257,7 +260,8 @@ static int may_change(const char *section, const char *key) {
     snprintf(name, sizeof name, "%s.%s", section, key);
     for (const char *const *k = free_keys; *k; k++)
         if (!strcmp(*k, name)) return 1;
-    return !strncmp(name, "export.", 7);
+    return !strncmp(name, "export.", 7) ||
+           (!strncmp(section, "trainer.", 8) && !strcmp(key, "ref_cache"));
 }
 
 /* The checkpoint's settings against this run's: every key that changes the training is listed. */
@@ -294,10 +298,21 @@ static qfw_status read_entry(void *arg, const run *r, store_entry *e) {
     return entry_read(f, t, r->store, e);
 }
 
+/* What the losses so far were measured against is what they go on to be measured against. */
+static qfw_status check_reference(const run *r, const st_file *f) {
+    const char *was = st_metadata(f, reference_key), *is = r->graphs->reference_sha256;
+    if (!*is || (was && !strcmp(was, is))) return QFW_OK;
+    return err_fail("E_REF_CHANGED", QFW_E_DATA,
+        "%s: its adapter is not the reference that the checkpoint was trained against (sha256 "
+        "%.12s..., wanted %.12s...); hint: another output_dir, or the adapter as it was",
+        cfg_text(run_cfg(r, SECTION_ADAPTER), "path"), is, was ? was : "none");
+}
+
 qfw_status checkpoint_load(run *r, const char *folder) {
     st_file *f = NULL;
     char *path = path_join(folder, state_file);
     qfw_status status = path ? st_open(path, &f) : QFW_E_NOMEM;
+    if (status == QFW_OK) status = check_reference(r, f);
     if (status == QFW_OK) status = each_entry(r, f, read_entry);
     st_close(f);
     mem_free(path);
@@ -312,6 +327,24 @@ static qfw_status read_count(const qfw_doc *d, const char *ptr, uint64_t *out) {
     return QFW_OK;
 }
 
+/* A metric's name may hold what a JSON pointer gives a meaning: "rewards/chosen". */
+static qfw_status read_metric(const qfw_doc *d, const char *name, double *value, double *weight) {
+    char ptr[256] = "/logged_metrics/";
+    size_t n = strlen(ptr);
+    for (; *name && n + 8 < sizeof ptr; name++) {
+        if (*name == '/' || *name == '~') {
+            ptr[n++] = '~';
+            ptr[n++] = *name == '/' ? '1' : '0';
+        } else {
+            ptr[n++] = *name;
+        }
+    }
+    snprintf(ptr + n, sizeof ptr - n, "/0");
+    QFW_TRY(json_doc_api.f64(d, ptr, value));
+    snprintf(ptr + n, sizeof ptr - n, "/1");
+    return json_doc_api.f64(d, ptr, weight);
+}
+
 static qfw_status parse_place(run *r, const qfw_doc *d, progress *p) {
     const char *name, *sha = "";
     QFW_TRY(read_count(d, "/global_step", &p->step));
@@ -322,13 +355,8 @@ static qfw_status parse_place(run *r, const qfw_doc *d, progress *p) {
     QFW_TRY(json_doc_api.f64(d, "/first_loss", &p->first_loss));
     QFW_TRY(json_doc_api.f64(d, "/last_loss", &p->last_loss));
     QFW_TRY(json_doc_api.f64(d, "/logged_loss_sum", &p->loss_sum));
-    for (uint32_t i = 0; i < MAX_METRICS && (name = graphs_metric(r, i)) != NULL; i++) {
-        char ptr[256];
-        snprintf(ptr, sizeof ptr, "/logged_metrics/%s/0", name);
-        QFW_TRY(json_doc_api.f64(d, ptr, &p->value[i]));
-        snprintf(ptr, sizeof ptr, "/logged_metrics/%s/1", name);
-        QFW_TRY(json_doc_api.f64(d, ptr, &p->weight[i]));
-    }
+    for (uint32_t i = 0; i < MAX_METRICS && (name = graphs_metric(r, i)) != NULL; i++)
+        QFW_TRY(read_metric(d, name, &p->value[i], &p->weight[i]));
     QFW_TRY(json_doc_api.str(d, "/train_sha256", &sha));
     if (strcmp(sha, dataset_facts(r->train)->sha256))
         return err_fail("E_DATA_CHANGED", QFW_E_DATA,

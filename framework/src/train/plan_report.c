@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/mem.h"
 #include "base/process.h"
 #include "train/progress.h"
 #include "train/reference.h"
@@ -158,6 +159,29 @@ static void print_line(FILE *out, const char *name, uint64_t bytes, const char *
     fprintf(out, "  %-16s %11s%s%s\n", name, format_bytes(bytes, text), *note ? "   " : "", note);
 }
 
+/* How the trainer's reference is come by, and what shared prompts save in an epoch. */
+static void print_pairs(const run *r, FILE *out) {
+    char *kept = reference_path(r);
+    char saved[32], whole[32];
+    uint64_t rows = 0, tokens = 0;
+    if (reference_is_stored(r))
+        fprintf(out, "  the reference is computed once, before the first step, and kept in %s\n",
+            kept ? kept : "");
+    else if (r->trainer->flags & QFW_TRAINER_NEEDS_REF)
+        fprintf(out, "  the reference is computed in every pass: %s\n",
+            r->n_reference_loras ? "the adapter as it was" : "the model without its adapter");
+    mem_free(kept);
+    for (uint64_t i = 0; i < dataset_count(r->train); i++) {
+        const qfw_example *e = dataset_at(r->train, i);
+        rows += batch_rows(r, e);
+        for (uint32_t k = 0; k < e->n_seqs; k++) tokens += e->seq[k].n;
+    }
+    if (rows < tokens)
+        fprintf(out, "  prompts shared: %s rows computed for %s tokens an epoch, %.1f %% less\n",
+            format_count(rows, saved), format_count(tokens, whole),
+            100.0 * (double)(tokens - rows) / (double)tokens);
+}
+
 void plan_print(const run *r, const plan_need *need, FILE *out) {
     plan_items items;
     char limit[32], note[96] = "";
@@ -175,6 +199,7 @@ void plan_print(const run *r, const plan_need *need, FILE *out) {
     for (uint32_t i = n_device; i < items.n; i++)
         print_line(out, items.item[i].name, items.item[i].bytes, items.item[i].note);
     print_placement(r, need->main, out);
+    if (r->n_trainables) print_pairs(r, out);
 }
 
 /* --- when it does not fit --- */

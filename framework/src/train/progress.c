@@ -30,7 +30,7 @@ void progress_add(progress *p, const pass_result *res, const batch *b) {
         p->value[i] += res->value[i];
         p->weight[i] += res->weight[i];
     }
-    p->num_tokens += (uint64_t)b->pub.n_tokens;
+    p->num_tokens += b->seen;
 }
 
 /* What stands before the first line that is past keep_step: a resumed run logs those steps
