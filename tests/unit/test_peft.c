@@ -251,7 +251,7 @@ static void writes_slices_on_the_fused_module(void **state) {
     assert_int_equal(peft_at(p, 1)->r, 12);
     assert_int_equal(peft_at(p, 1)->out, QKV);
     assert_true(peft_at(p, 1)->scale == 2 && peft_at(p, 0)->scale == 2);
-    assert_true(peft_dropout(p) == 0.05);
+    assert_true(peft_about(p).lora_dropout == 0.05);
     static const char *const config[][2] = {{"/r", "4"}, {"/lora_alpha", "8"},
         {"/base_model_name_or_path", "models/phi"}, {"/rank_pattern", "kind 7 of 1"},
         {"/rank_pattern/qkv_proj", "12"}, {"/alpha_pattern/qkv_proj", "24"},

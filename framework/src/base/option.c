@@ -332,6 +332,25 @@ int cfg_is_set(const qfw_cfg *c, const char *key) {
     return v && v->set;
 }
 
+qfw_status cfg_replace(qfw_cfg *c, const char *key, const char *text) {
+    char why[256];
+    uint64_t o = 0;
+    while (o < c->n && strcmp(c->options[o].key, key) != 0) o++;
+    struct cfg_value made = {.s = NULL};
+    const int good =
+        o < c->n ? value_parse(&c->options[o], text, "/", 1, &made, why, sizeof why) : 0;
+    if (good < 0) return QFW_E_NOMEM;
+    if (!good)
+        return err_fail(
+            "E_INTERNAL", QFW_E_INTERNAL, "%s.%s cannot become '%s'", c->section, key, text);
+    struct cfg_value *v = &c->values[o];
+    mem_free((void *)v->s);
+    v->i = made.i;
+    v->f = made.f;
+    v->s = made.s;
+    return QFW_OK;
+}
+
 qfw_status cfg_problem(const ini *i, const qfw_cfg *c, const char *key, const char *fmt, ...) {
     char text[MAX_PLACE], place[MAX_PLACE];
     uint32_t type;

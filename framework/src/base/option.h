@@ -52,6 +52,9 @@ int64_t cfg_int(const qfw_cfg *c, const char *key);
 double cfg_real(const qfw_cfg *c, const char *key);
 const char *cfg_text(const qfw_cfg *c, const char *key);
 int cfg_is_set(const qfw_cfg *c, const char *key); /* the INI or --set says it */
+/* A declared key's value becomes `text`, of its type but in any range: what the run settled on.
+ * What cfg_text gave for it before is gone. */
+qfw_status cfg_replace(qfw_cfg *c, const char *key, const char *text);
 /* err_also a problem at the key's place: "sft.ini:12:8: trainer.max_steps: ...". */
 QFW_PRINTF(4, 5)
 qfw_status cfg_problem(const ini *i, const qfw_cfg *c, const char *key, const char *fmt, ...);

@@ -36,7 +36,7 @@ qfw_status peft_open(const char *folder, peft **out);
 void peft_close(peft *p);
 uint32_t peft_count(const peft *p);
 const peft_module *peft_at(const peft *p, uint32_t i); /* in order of name */
-double peft_dropout(const peft *p);
+peft_info peft_about(const peft *p); /* the patterns apart; base_model NULL where none is named */
 /* a [r,in], b [out,r] of module i as floats. */
 qfw_status peft_read(peft *p, uint32_t i, float *a, float *b);
 

@@ -256,7 +256,15 @@ void peft_close(peft *p) {
 
 uint32_t peft_count(const peft *p) { return (uint32_t)p->n; }
 const peft_module *peft_at(const peft *p, uint32_t i) { return &p->entries[i].pub; }
-double peft_dropout(const peft *p) { return p->dropout; }
+
+peft_info peft_about(const peft *p) {
+    return (peft_info){.base_model = json_node_str(
+                           json_node_member(json_root(p->config), "base_model_name_or_path")),
+        .r = (int64_t)p->r,
+        .lora_alpha = p->alpha,
+        .lora_dropout = p->dropout,
+        .use_rslora = p->use_rslora != 0};
+}
 
 qfw_status peft_read(peft *p, uint32_t i, float *a, float *b) {
     const entry *e = &p->entries[i];

@@ -166,6 +166,75 @@ static void declare_weight(
     }
 }
 
+/* --- what a folder decides, against what the INI says --- */
+
+/* The last parts of its modules' names, each once, with commas between them. */
+static void list_modules(const peft *p, char *text, size_t cap) {
+    size_t n = 0;
+    *text = 0;
+    for (uint32_t i = 0; i < peft_count(p); i++) {
+        const char *dot = strrchr(peft_at(p, i)->name, '.');
+        const char *leaf = dot ? dot + 1 : peft_at(p, i)->name;
+        if (is_listed(text, leaf) || n + strlen(leaf) + 2 > cap) continue;
+        n += (size_t)snprintf(text + n, cap - n, "%s%s", n ? "," : "", leaf);
+    }
+}
+
+/* Whether two lists of targets name the same modules. */
+static int same_targets(const run *r, const char *asked, const char *found) {
+    const int all = is_listed(asked, "all-linear");
+    for (uint32_t i = 0; i < r->n_weights; i++) {
+        const qfw_param_desc *d = &r->weights[i].desc;
+        if (!d->module) continue;
+        const int fused = (all && d->role != QFW_ROLE_HEAD) || is_listed(asked, d->module);
+        if (fused != is_listed(found, d->module)) return 0;
+        for (uint32_t s = 0; s < d->n_slices; s++)
+            if (is_listed(asked, d->slices[s].name) != is_listed(found, d->slices[s].name))
+                return 0;
+    }
+    return 1;
+}
+
+/* The folder's value becomes the run's, so that whoever reads resolved.ini or adapter_config.json
+ * sees what was computed. That the INI says another is a mistake. */
+static qfw_status settle(run *r, const char *key, int is_same, const char *found) {
+    qfw_cfg *a = r->sections[SECTION_ADAPTER].cfg;
+    if (is_same || !cfg_is_set(a, key)) return cfg_replace(a, key, found);
+    return cfg_problem(r->ini, a, key,
+        "%s, but the adapter in %s has %s; hint: leave the key out, the folder decides it",
+        cfg_text(a, key), cfg_text(a, "path"), found);
+}
+
+/* The shortest text that is this number again. */
+static const char *number_text(double value, char buf[32]) {
+    double again;
+    for (int digits = 6; digits <= 17; digits++) {
+        snprintf(buf, 32, "%.*g", digits, value);
+        if (option_parse_f64(buf, &again) == QFW_OK && again == value) break;
+    }
+    return buf;
+}
+
+static qfw_status settle_keys(run *r, const peft *p, double dropout) {
+    const qfw_cfg *a = run_cfg(r, SECTION_ADAPTER);
+    const peft_info info = peft_about(p);
+    const int trains = !strcmp(cfg_text(run_cfg(r, SECTION_RUN), "task"), "train");
+    char text[1024];
+    snprintf(text, sizeof text, "%lld", (long long)info.r);
+    (void)settle(r, "r", cfg_int(a, "r") == info.r, text);
+    (void)settle(r, "lora_alpha", cfg_real(a, "lora_alpha") == info.lora_alpha,
+        number_text(info.lora_alpha, text));
+    (void)settle(r, "use_rslora", (cfg_int(a, "use_rslora") != 0) == info.use_rslora,
+        info.use_rslora ? "true" : "false");
+    (void)settle(r, "lora_dropout", 1, number_text(dropout, text));
+    list_modules(p, text, sizeof text);
+    if (cfg_is_set(a, "target_modules")) (void)check_targets(r, cfg_text(a, "target_modules"));
+    /* What was trained apart is often fused in the folder: only training tells the two apart. */
+    (void)settle(
+        r, "target_modules", !trains || same_targets(r, cfg_text(a, "target_modules"), text), text);
+    return err_status();
+}
+
 /* The adapter that a folder holds, as it is: ranks, scales and modules are the folder's. */
 static qfw_status declare_from_folder(run *r, const char *folder) {
     const qfw_cfg *a = run_cfg(r, SECTION_ADAPTER);
@@ -174,7 +243,7 @@ static qfw_status declare_from_folder(run *r, const char *folder) {
     QFW_TRY(peft_open(folder, &p));
     uint8_t *used = mem_alloc(peft_count(p), 1);
     const double dropout =
-        cfg_is_set(a, "lora_dropout") ? cfg_real(a, "lora_dropout") : peft_dropout(p);
+        cfg_is_set(a, "lora_dropout") ? cfg_real(a, "lora_dropout") : peft_about(p).lora_dropout;
     err_clear();
     for (uint32_t i = 0; used && i < r->n_weights; i++)
         declare_weight(r, &cap, &r->weights[i], p, dropout, used);
@@ -182,7 +251,8 @@ static qfw_status declare_from_folder(run *r, const char *folder) {
         if (!used[i])
             (void)err_also("E_MODEL_EXTRA", QFW_E_DATA, "%s: %s: no such module in model %s",
                 folder, peft_at(p, i)->name, r->model_component->name);
-    const qfw_status status = used ? err_status() : QFW_E_NOMEM;
+    qfw_status status = used ? err_status() : QFW_E_NOMEM;
+    if (status == QFW_OK) status = settle_keys(r, p, dropout);
     mem_free(used);
     peft_close(p);
     return status;

@@ -49,7 +49,8 @@ static const qfw_option model_options[] = {
 };
 static const qfw_option adapter_options[] = {
     QFW_OPTION(QFW_OPT_ENUM, "use", "lora", 0, 0, "lora|none", "none: train all weights"),
-    QFW_OPTION(QFW_OPT_PATH, "path", "", 0, 0, NULL, "start from this PEFT folder"),
+    QFW_OPTION(QFW_OPT_PATH, "path", "", 0, 0, NULL,
+        "start from this PEFT folder, which decides r, lora_alpha, use_rslora, target_modules"),
     QFW_OPTION(QFW_OPT_INT, "r", "8", 1, 4096, NULL, "rank"),
     QFW_OPTION(QFW_OPT_FLOAT, "lora_alpha", "8", 1e-6, MILLION, NULL, "scale is lora_alpha / r"),
     QFW_OPTION(QFW_OPT_FLOAT, "lora_dropout", "0", 0, 0.99, NULL, "on the adapter's input"),
