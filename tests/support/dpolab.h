@@ -8,8 +8,9 @@
 
 /* No run is open yet. */
 lab *dpolab_open(void);
-/* Open and load a run from sft/ on `rows` of tests/golden/dpo. `dpo` are lines of [trainer.dpo];
- * `trainer` lines of [trainer]. lora_dropout is 0.3, which dpo disables by itself. A run that is open is closed first. */
+/* Open and load a run from sft/ on `rows` of tests/golden/dpo. `dpo` are lines of [trainer.dpo],
+ * `trainer` lines of [trainer]; lora_dropout is 0.3, which dpo disables by itself. A run that is
+ * open is closed first. */
 void dpolab_run(lab *l, const char *rows, const char *trainer, const char *dpo);
 /* The text of the run.ini that dpolab_run writes; mem_free. */
 char *dpolab_settings(const lab *l, const char *rows, const char *trainer, const char *dpo);

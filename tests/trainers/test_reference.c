@@ -97,6 +97,72 @@ static void shared_prompt_is_the_same(void **state) {
     lab_close(l);
 }
 
+static size_t write_ids(char *at, size_t room, const char *name, int n, int first, int labels) {
+    size_t used = (size_t)snprintf(at, room, "\"%s\": [", name);
+    for (int i = 0; i < n; i++)
+        used += (size_t)snprintf(at + used, room - used, "%s%d", i ? ", " : "",
+            labels && i < first ? QFW_IGNORE_LABEL : (i * i * 7 + (i < first ? 0 : n)) % 250);
+    return used + (size_t)snprintf(at + used, room - used, "]");
+}
+
+/* Four pairs of token ids; of the second, one side is longer than 32. */
+static void write_token_rows(const lab *l) {
+    static const int sizes[PAIRS][3] = {{12, 20, 26}, {24, 28, 40}, {30, 44, 40}, {25, 32, 31}};
+    char text[16384];
+    size_t n = 0;
+    for (int i = 0; i < PAIRS; i++) {
+        static const char *const names[2][2] = {
+            {"chosen_ids", "chosen_labels"}, {"rejected_ids", "rejected_labels"}};
+        for (int side = 0; side < 2; side++)
+            for (int labels = 0; labels < 2; labels++) {
+                n += (size_t)snprintf(text + n, sizeof text - n, side || labels ? ", " : "{");
+                n += write_ids(text + n, sizeof text - n, names[side][labels], sizes[i][1 + side],
+                    sizes[i][0], labels);
+            }
+        n += (size_t)snprintf(text + n, sizeof text - n, "}\n");
+    }
+    lab_write(l, "ids.jsonl", text);
+}
+
+/* `config` with the reference being the bare model. */
+static window open_ids(const char *config, const char *share, lab **out) {
+    char path[512];
+    lab *l = *out = lab_open("dpo/dpo.json");
+    char *settings =
+        mem_printf("[adapter]\nr = 4\ntarget_modules = qkv_proj\n[data]\ntrain = ids.jsonl\n"
+                   "[trainer]\nuse = dpo\nper_device_train_batch_size = 4\n[trainer.dpo]\n"
+                   "share_prompt = %s\n",
+            share);
+    lab_model(l, lab_golden(config, path));
+    write_token_rows(l);
+    lab_run(l, settings);
+    lab_adapters(l, 0);
+    mem_free(settings);
+    return run_window(l);
+}
+
+/* Under a window, places are counted through the prompt; and with two sets of rotary factors a pair
+ * of which one side is long and one is not has no rows alike. */
+static void shared_prompt_keeps_places(void **state) {
+    static const struct {
+        const char *config;
+        int64_t saved;
+    } cases[] = {{"logits/window/config.json", 11 + 23 + 29 + 24},
+        {"logits/longrope_short/config.json", 11 + 29 + 24}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        lab *shared, *apart;
+        window a = open_ids(cases[i].config, "true", &shared);
+        window b = open_ids(cases[i].config, "false", &apart);
+        expect_alike(&a, &b, cases[i].config);
+        assert_int_equal(b.rows - a.rows, cases[i].saved);
+        free(a.grads);
+        free(b.grads);
+        lab_close(shared);
+        lab_close(apart);
+    }
+}
+
 /* Rows of a batch: where prompts are shared, the layout that is documented. */
 static void shared_rows_stand_once(void **state) {
     const qfw_example *rows[2];
@@ -355,6 +421,7 @@ static void plan_says_what_is_computed(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shared_prompt_is_the_same),
+        cmocka_unit_test(shared_prompt_keeps_places),
         cmocka_unit_test(shared_rows_stand_once),
         cmocka_unit_test(kept_is_the_same_bit_for_bit),
         cmocka_unit_test(kept_file_is_checked),

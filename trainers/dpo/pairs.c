@@ -1,5 +1,5 @@
-/* pairs.c -- from the rows of a batch to its pairs: log-probabilities of both sides under policy and
- * reference, and the metrics that TRL logs.
+/* pairs.c -- from the rows of a batch to its pairs: log-probabilities of both sides under policy
+ * and reference, and the metrics that TRL logs.
  */
 #include "dpo.h"
 
