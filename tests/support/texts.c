@@ -122,3 +122,11 @@ const char *node_ids_text(const json_node *list) {
         used = add_id(text, used, json_node_i64(json_node_item(list, i)));
     return text;
 }
+
+void encodes(const tokenizer *t, const char *text, const char *wanted) {
+    ids got = {0};
+    must(tokenizer_encode(t, text, strlen(text), 1, &got));
+    if (strcmp(ids_text(&got), wanted))
+        fail_msg("\"%s\" gives %s, wanted %s", text, ids_text(&got), wanted);
+    ids_free(&got);
+}

@@ -24,5 +24,7 @@ void must(qfw_status status);
 /* "263 2 289": the first 8 KiB of ids as text; the last four of these stay valid. */
 const char *ids_text(const ids *v);
 const char *node_ids_text(const json_node *list);
+/* The test fails unless the text, in which special tokens count, becomes these ids. */
+void encodes(const tokenizer *t, const char *text, const char *wanted);
 
 #endif

@@ -1,99 +1,21 @@
-/* test_chat.c -- chat templates: the bytes of the models' own Jinja, the ids of the library, and
- * what is refused. */
+/* test_chat.c -- chat templates: the bytes of the models' own Jinja, and what is refused. The ids
+ * are compared in test_published.c. */
+#include "../support/chats.h"
 #include "../support/texts.h"
 #include "base/error.h"
-#include "base/mem.h"
-#include "text/chat.h"
 
 #include "../support/test.h"
-
-enum { MAX_TURNS = 16 };
-
-static qfw_doc *fixture;
-
-static int read_fixture(void **state) {
-    (void)state;
-    fixture = golden_json("chat.json");
-    return 0;
-}
-
-static int free_fixture(void **state) {
-    (void)state;
-    json_destroy(fixture);
-    return 0;
-}
-
-/* The messages of a row; system turns are left out where the fixture's template drops them. */
-static size_t read_messages(const json_node *row, int without_system, chat_message *out) {
-    const json_node *list = json_node_member(row, "messages");
-    size_t n = 0;
-    assert_true(json_node_count(list) <= MAX_TURNS);
-    for (uint64_t i = 0; i < json_node_count(list); i++) {
-        const json_node *m = json_node_item(list, i);
-        out[n].role = json_node_str(json_node_member(m, "role"));
-        out[n].content = json_node_str(json_node_member(m, "content"));
-        if (!without_system || strcmp(out[n].role, "system")) n++;
-    }
-    return n;
-}
-
-static char *text_of(const chat_render *r) {
-    size_t n = 0;
-    for (size_t i = 0; i < r->n; i++) n += r->piece[i].n;
-    char *text = mem_alloc(n + 1, 1);
-    assert_non_null(text);
-    n = 0;
-    for (size_t i = 0; i < r->n; i++) {
-        memcpy(text + n, r->piece[i].text, r->piece[i].n);
-        n += r->piece[i].n;
-    }
-    return text;
-}
-
-static void check_ids(
-    const tokenizer *t, const chat_render *r, const json_node *wanted, size_t row) {
-    text_part part[4 * MAX_TURNS];
-    ids got = {0};
-    assert_true(r->n <= 4 * MAX_TURNS);
-    for (size_t i = 0; i < r->n; i++)
-        part[i] = (text_part){r->piece[i].text, r->piece[i].n, r->piece[i].special, 0};
-    must(tokenizer_encode_parts(t, part, r->n, &got));
-    if (strcmp(ids_text(&got), node_ids_text(wanted)))
-        fail_msg("row %zu:\n  %s, wanted\n  %s", row, ids_text(&got), node_ids_text(wanted));
-    ids_free(&got);
-}
-
-/* All rows of the fixture under `key`: the text, and the ids if there is a tokenizer. How many. */
-static size_t check_rows(
-    const chat_template *c, const char *key, int prompt, const tokenizer *t, int *specials) {
-    const json_node *rows = json_node_member(json_root(fixture), "rows");
-    size_t checked = 0;
-    for (uint64_t i = 0; i < json_node_count(rows); i++) {
-        const json_node *row = json_node_item(rows, i), *wanted = json_node_member(row, key);
-        chat_message m[MAX_TURNS];
-        chat_render r = {0};
-        if (!wanted) continue;
-        const int dropped = json_node_true(json_node_member(wanted, "system_dropped"));
-        const size_t n = read_messages(row, dropped, m);
-        must(chat_apply(c, m, n, "<|endoftext|>", prompt, CHAT_SYSTEM_ERROR, 0, &r));
-        char *text = text_of(&r);
-        assert_string_equal(text, json_node_str(json_node_member(wanted, "text")));
-        if (t) check_ids(t, &r, json_node_member(wanted, "ids"), i);
-        *specials += json_node_true(json_node_member(wanted, "special_in_content"));
-        mem_free(text);
-        chat_render_free(&r);
-        checked++;
-    }
-    return checked;
-}
 
 static void test_texts(void **state) {
     (void)state;
     int specials = 0;
-    assert_int_equal(check_rows(chat_by_name("phi3-mini"), "mini", 0, NULL, &specials), 230);
-    assert_int_equal(check_rows(chat_by_name("phi3-mini"), "mini_prompt", 1, NULL, &specials), 40);
-    assert_int_equal(check_rows(chat_by_name("phi3-medium"), "medium", 0, NULL, &specials), 230);
-    assert_int_equal(check_rows(chat_by_name("phi3-medium"), "medium", 1, NULL, &specials), 230);
+    qfw_doc *rows = golden_json("chat.json");
+    const chat_template *mini = chat_by_name("phi3-mini"), *medium = chat_by_name("phi3-medium");
+    assert_int_equal(chats_check(rows, mini, "mini", 0, NULL, &specials), 230);
+    assert_int_equal(chats_check(rows, mini, "mini_prompt", 1, NULL, &specials), 40);
+    assert_int_equal(chats_check(rows, medium, "medium", 0, NULL, &specials), 230);
+    assert_int_equal(chats_check(rows, medium, "medium", 1, NULL, &specials), 230);
+    json_destroy(rows);
 }
 
 /* --- pieces --- */
@@ -175,30 +97,6 @@ static void test_names(void **state) {
     assert_string_equal(chat_name(chat_by_name("phi3-medium")), "phi3-medium");
 }
 
-/* --- with the published tokenizers --- */
-
-static void check_published(const char *folder, const char *name, const char *key) {
-    tokenizer *t = NULL;
-    int specials = 0;
-    must(tokenizer_open(shared_tokenizer(folder), 0, &t));
-    const chat_template *c = chat_by_jinja(tokenizer_chat_template(t));
-    assert_non_null(c);
-    assert_string_equal(chat_name(c), name);
-    assert_int_equal(check_rows(c, key, 0, t, &specials), 230);
-    assert_true(specials >= 30); /* contents in which special tokens are typed */
-    tokenizer_close(t);
-}
-
-static void test_phi3_mini(void **state) {
-    (void)state;
-    check_published("phi-3-mini", "phi3-mini", "mini");
-}
-
-static void test_phi3_medium(void **state) {
-    (void)state;
-    check_published("phi-3-medium", "phi3-medium", "medium");
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_texts),
@@ -206,12 +104,5 @@ int main(void) {
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_names),
     };
-    const struct CMUnitTest published[] = {
-        cmocka_unit_test(test_phi3_mini),
-        cmocka_unit_test(test_phi3_medium),
-    };
-    const int failed = cmocka_run_group_tests(tests, read_fixture, free_fixture);
-    if (failed) return failed;
-    if (!shared_tokenizer("phi-3-mini") || !shared_tokenizer("phi-3-medium")) return 77;
-    return cmocka_run_group_tests(published, read_fixture, free_fixture);
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -158,14 +158,6 @@ static tokenizer *open_tiny(const char *added, const char *rewrite) {
     return t;
 }
 
-static void encodes(const tokenizer *t, const char *text, const char *wanted) {
-    ids got = {0};
-    must(tokenizer_encode(t, text, strlen(text), 1, &got));
-    if (strcmp(ids_text(&got), wanted))
-        fail_msg("\"%s\" gives %s, wanted %s", text, ids_text(&got), wanted);
-    ids_free(&got);
-}
-
 static void test_flags(void **state) {
     (void)state;
     tokenizer *t =
@@ -515,34 +507,6 @@ static void test_no_memory(void **state) {
     err_clear();
 }
 
-/* --- the published tokenizer --- */
-
-static tokenizer *phi3;
-
-static void phi3_encodes(const char *text, const char *wanted) { encodes(phi3, text, wanted); }
-
-static void test_phi3(void **state) {
-    (void)state;
-    must(tokenizer_open(shared_tokenizer("phi-3-medium"), 32064, &phi3));
-    phi3_encodes("<|user|>\nHi<|end|>\n<|assistant|>\nYo<|end|>\n",
-        "32010 6324 32007 32001 612 29877 32007");
-    phi3_encodes(" Hello", "29871 15043");
-    phi3_encodes("a</s>\n b", "263 2 289");
-    phi3_encodes("x<|endoftext|>\ny", "921 32000 29871 13 29891");
-    phi3_encodes("<|assistant|>\n\n  code", "32001 775");
-    phi3_encodes("Hello world", "15043 3186");
-    phi3_encodes("\n\nA", "29871 13 13 29909");
-    phi3_encodes("\xf0\x9f\x98\x80", "29871 243 162 155 131");
-    assert_int_equal(tokenizer_eos(phi3), 32000);
-    assert_int_equal(tokenizer_bos(phi3), 1);
-    assert_int_equal(tokenizer_pad(phi3), 32000);
-    assert_false(tokenizer_adds_bos(phi3));
-    assert_int_equal(tokenizer_size(phi3), 32011);
-    tokenizer_close(phi3);
-    const qfw_status status = tokenizer_open(shared_tokenizer("phi-3-medium"), 32000, &phi3);
-    assert_error(status, "E_TOK_VOCAB", EXIT_DATA, "32011 tokens, .* vocab_size is 32000");
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ids),
@@ -564,8 +528,5 @@ int main(void) {
         cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_config),
     };
-    const struct CMUnitTest published[] = {cmocka_unit_test(test_phi3)};
-    const int failed = cmocka_run_group_tests(tests, temp_make, temp_drop);
-    if (failed) return failed;
-    return shared_tokenizer("phi-3-medium") ? cmocka_run_group_tests(published, NULL, NULL) : 77;
+    return cmocka_run_group_tests(tests, temp_make, temp_drop);
 }
