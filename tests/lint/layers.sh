@@ -15,6 +15,7 @@ BEGIN {
     for (i in names) posix[names[i]]
     sdk["<stdarg.h>"]; sdk["<stddef.h>"]; sdk["<stdint.h>"]; sdk["<stdio.h>"]
     vendor["<ini.h>"]; vendor["<jansson.h>"]; vendor["<pcre2.h>"]; vendor["<utf8proc.h>"]
+    vendor["<plot.h>"]
 }
 function bad(why) { print file ":" line ": " inc ": " why; breaches++ }
 function exists(path,   got, ignored) {

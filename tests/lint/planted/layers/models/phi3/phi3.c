@@ -5,3 +5,4 @@
 #include "cpu.h"     /* breach */
 #include <unistd.h>  /* breach */
 #include <cblas.h>   /* breach */
+#include <plot.h>    /* breach */
