@@ -16,6 +16,11 @@
 
 enum { LANES = 16 };
 
+typedef union bits {
+    float f;
+    uint32_t u;
+} bits;
+
 /* e^x within 2 ulp: x = n ln 2 + r, |r| <= ln 2 / 2, a polynomial of degree 6 for e^r, n into the
  * exponent. Below -87 the result is 0, above 88 it is that of 88. */
 static inline float exp_one(float x) {
@@ -30,10 +35,9 @@ static inline float exp_one(float x) {
     p = 1.6666665459e-1f + p * r;
     p = 5.0000001201e-1f + p * r;
     p = p * (r * r) + r + 1.0f;
-    union {
-        int32_t i;
-        float f;
-    } scale = {.i = ((int32_t)n + 127) * (1 << 23)};
+    /* n from the last bits of `shifted`: a conversion would not be defined where x is a NaN. */
+    const bits whole = {.f = shifted}, one_and_half = {.f = 12582912.0f};
+    const bits scale = {.u = (whole.u - one_and_half.u + 127) << 23};
     const float y = p * scale.f;
     return x < -87.0f ? 0.0f : y;
 }
