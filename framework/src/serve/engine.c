@@ -218,7 +218,8 @@ qfw_status engine_alloc(engine *e) {
         QFW_TRY(exec_create(e->readers[i]->p, dev, e->arena, &e->readers[i]->e));
     QFW_TRY(exec_create(e->fork.p, dev, e->arena, &e->fork.e));
     e->scratch = mem_alloc_aligned((size_t)e->scratch_bytes + 64, 64);
-    return e->scratch ? QFW_OK : QFW_E_NOMEM;
+    const plan *plans[2] = {e->readers[0]->p, e->readers[e->n_readers - 1]->p};
+    return e->scratch ? plan_seal(e->r->store, plans, 2) : QFW_E_NOMEM;
 }
 
 void engine_destroy(engine *e) {

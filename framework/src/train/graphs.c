@@ -254,6 +254,17 @@ static qfw_status make_exec(run *r, pass *p) {
     return QFW_OK;
 }
 
+/* The weights are loaded: what only the backend's own ops read is the backend's from now on. */
+static qfw_status seal_weights(run *r) {
+    const graphs *gs = r->graphs;
+    const plan *plans[16] = {gs->norm.p, gs->update.p};
+    uint32_t n = 2;
+    for (uint32_t kind = 0; kind < PASS_KINDS; kind++)
+        for (size_t i = 0; i < gs->n_passes[kind] && n < 16; i++)
+            plans[n++] = gs->passes[kind][i]->p;
+    return plan_seal(r->store, plans, n);
+}
+
 qfw_status graphs_alloc(run *r) {
     graphs *gs = r->graphs;
     QFW_TRY(
@@ -263,7 +274,7 @@ qfw_status graphs_alloc(run *r) {
     QFW_TRY(make_exec(r, &gs->norm));
     QFW_TRY(make_exec(r, &gs->update));
     gs->scratch = mem_alloc_aligned((size_t)gs->scratch_bytes + 64, 64);
-    return gs->scratch ? QFW_OK : QFW_E_NOMEM;
+    return gs->scratch ? seal_weights(r) : QFW_E_NOMEM;
 }
 
 void graphs_destroy(graphs *gs) {
