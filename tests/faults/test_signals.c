@@ -181,6 +181,25 @@ static void stopped_while_it_reads(void **state) {
     assert_false(dir_exists(temp_path("case/out")));
 }
 
+/* Weights that take seconds to draw. The folder is claimed before that. */
+static void stopped_while_weights_load(void **state) {
+    running p;
+    (void)state;
+    make_case();
+    alter("run.ini", "load_in_4bit = true\n", "load_in_4bit = true\ninit = random\n");
+    alter("model/config.json", "\"hidden_size\": 64", "\"hidden_size\": 1024");
+    alter("model/config.json", "\"intermediate_size\": 96", "\"intermediate_size\": 4096");
+    alter("model/config.json", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 24");
+    start(&p, NULL, 0);
+    running_wait_file(&p, temp_path("case/out/.lock"));
+    running_signal(&p, SIGINT);
+    assert_int_equal(running_end(&p), EXIT_SIGNAL);
+    expect_said(&p,
+        "^qfw: error\\[E_SIGNAL\\] stopped after [0-9]+ of 147 weights, before the first "
+        "step; nothing was written$");
+    assert_false(dir_exists(temp_path("case/out")));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_signal_stops),
@@ -188,6 +207,7 @@ int main(void) {
         cmocka_unit_test(an_ignored_hangup_is_ignored),
         cmocka_unit_test(a_second_signal_ends_it_at_once),
         cmocka_unit_test(stopped_while_it_reads),
+        cmocka_unit_test(stopped_while_weights_load),
     };
     return cmocka_run_group_tests_name("faults/signals", tests, run_undisturbed, drop_undisturbed);
 }

@@ -59,6 +59,14 @@ void running_wait_for(const running *p, const char *text) {
     }
 }
 
+void running_wait_file(const running *p, const char *path) {
+    const double until = clock_seconds() + RUNNING_SECONDS;
+    while (!file_exists(path)) {
+        if (clock_seconds() > until) give_up(p, path);
+        nap();
+    }
+}
+
 /* The line "SigCgt:" of /proc/<pid>/status: a bit for each signal, from 1. */
 static uint64_t caught(const running *p) {
     char path[64], line[256];

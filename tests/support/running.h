@@ -16,6 +16,7 @@ typedef struct running {
  * a program in the foreground, but `ignored` (0: none) is ignored. */
 void running_start(running *p, const char *const argv[], int ignored);
 void running_wait_for(const running *p, const char *text); /* on its stderr */
+void running_wait_file(const running *p, const char *path);
 /* Until it has a handler for the signal, as Linux tells. */
 void running_wait_caught(const running *p, int signal);
 void running_signal(const running *p, int signal);
