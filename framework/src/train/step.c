@@ -107,7 +107,7 @@ static qfw_status run_window(loop *l, uint64_t first, uint64_t n, double *loss) 
 /* The first trained tensor with a gradient that is not finite. */
 static qfw_status blame_gradient(const loop *l, double norm) {
     const run *r = l->r;
-    const char *name = "the sum over all";
+    const char *name = NULL;
     for (uint32_t i = 0; i < r->n_trainables; i++) {
         const trainable *t = &r->trainables[i];
         const int64_t n = qfw_tensor_count(&t->grad->t);
@@ -124,8 +124,9 @@ static qfw_status blame_gradient(const loop *l, double norm) {
         break;
     }
     return err_fail("E_NUM_GRAD", QFW_E_NUMERIC,
-        "step %llu: the gradient norm is %g, first in %s; the weights are those of step %llu",
-        (unsigned long long)l->p.step + 1, norm, name, (unsigned long long)l->p.step);
+        "step %llu: the gradient norm is %g, %s%s; the weights are those of step %llu",
+        (unsigned long long)l->p.step + 1, norm, name ? "first in " : "its squares are too large",
+        name ? name : "", (unsigned long long)l->p.step);
 }
 
 static qfw_status update(loop *l) {
