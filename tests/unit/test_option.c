@@ -376,6 +376,21 @@ static void help_tells_every_key(void **state) {
     free(text);
 }
 
+/* A plugin's words do not reach the terminal as they are. */
+static void help_shows_what_a_terminal_would_act_on(void **state) {
+    (void)state;
+    static const qfw_option strange[] = {
+        QFW_OPTION(QFW_OPT_ENUM, "a\033[2J", "b\n", 0, 0, "b\n|\xff", "clears \033[31mthe screen")};
+    char *text = NULL;
+    size_t n = 0;
+    FILE *out = open_memstream(&text, &n);
+    option_help(out, "s\033c", strange, 1);
+    fclose(out);
+    assert_string_equal(text, "[s\\x1bc]\n  a\\x1b[2J = b\\x0a\n      clears \\x1b[31mthe screen. "
+                              "b\\x0a | \\xff.\n");
+    free(text);
+}
+
 static void running_out_of_memory_is_told(void **state) {
     (void)state;
     int failures = 0;
@@ -415,6 +430,7 @@ int main(void) {
         cmocka_unit_test(a_bad_default_is_the_plugin_s_fault),
         cmocka_unit_test(resolved_gives_the_same_run),
         cmocka_unit_test(help_tells_every_key),
+        cmocka_unit_test(help_shows_what_a_terminal_would_act_on),
         cmocka_unit_test(running_out_of_memory_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
