@@ -25,6 +25,13 @@ build/qfw --ini "$out/pretrain.ini"
 
 phase "3 of 6: QLoRA SFT on a biased rater's scores: build/qfw --ini $out/sft.ini"
 build/qfw --ini "$out/sft.ini"
+grep '"eval_loss"' "$out/sft/trainer_log.jsonl" | awk '
+function value(key) { # of this line
+    match($0, "\"" key "\": [-+.0-9e]+")
+    return substr($0, RSTART + length(key) + 4, RLENGTH - length(key) - 4) + 0
+}
+NR == 1 { printf "\n  on rows that were not trained on   %12s %32s\n", "loss", "right token where the score stands" }
+{ printf "    %-32s %12.4f %31.1f %%\n", NR == 1 ? "base" : "after SFT", value("eval_loss"), 100 * value("eval_first_token_accuracy") }'
 
 phase "4 of 6: preference pairs from its own answers: build/qfw --ini $out/pairs.ini"
 build/qfw --ini "$out/pairs.ini"

@@ -5,6 +5,7 @@
  *   train.jsonl      SFT: one row a resume and skill, labelled by a biased rater
  *   pool.jsonl       resumes with the right scores, from which preference pairs are made
  *   valid.jsonl, test.jsonl   resumes with the right scores and their evidence, to evaluate on
+ *   unseen.jsonl     rows as in train.jsonl, for the loss on what was not trained on
  *   provenance.json
  * No resume is in two files; no real person is in any. The same seed gives the same bytes on every
  * machine.
@@ -203,6 +204,7 @@ int main(int argc, char **argv) {
     write_known(argv[1], "pool.jsonl", 200);
     write_known(argv[1], "valid.jsonl", 100);
     write_known(argv[1], "test.jsonl", 300);
+    write_rated(argv[1], "unseen.jsonl", 100);
     FILE *f = create(argv[1], "provenance.json");
     fprintf(f,
         "{\"source\": \"synthetic, no real person\", \"generator\": "
