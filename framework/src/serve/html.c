@@ -37,6 +37,16 @@ void html_number(FILE *out, double value, int digits) {
         fprintf(out, "%s%s", value < 0 && !is_zero ? "\xE2\x88\x92" : "", text);
 }
 
+void html_count(FILE *out, int64_t n) {
+    char text[32];
+    const int length = snprintf(text, sizeof text, "%lld", (long long)n);
+    for (int i = 0; i < length; i++) {
+        const int left = length - i;
+        if (i && left % 3 == 0 && text[i - 1] != '-') fputs("\xE2\x80\xAF", out);
+        fputc(text[i], out);
+    }
+}
+
 void html_p(FILE *out, double p) {
     if (p < 0.0001)
         fputs("&lt;&nbsp;0.0001", out);
