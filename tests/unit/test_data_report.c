@@ -153,6 +153,7 @@ static void test_warnings(void **state) {
     opts.max_length = 4;
     opts.overlong = OVERLONG_DROP;
     warns("{\"text\": \"the\"}\n", "");
+    warns("{\"text\": \"the\", \"provenance\": {\"by\": \"hand\"}}\n", "");
     warns("{\"text\": \"the\"}\n{\"text\": \"the\", \"id\": 1}\n{\"text\": \"a\", \"id\": 1}\n",
         "rows.jsonl: 2 of 3 rows have keys that nothing reads, first 'id' in line 2\n");
     warns("{\"text\": \"the\"}\n{\"text\": \"the year for you\"}\n",
