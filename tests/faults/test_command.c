@@ -146,6 +146,7 @@ static void c8_no_ini(void **state) {
 static const char chat[] = "max_length = 128\nchat_template = phi3-mini";
 #define ROW(text) "{\"messages\": [" text "]}\n"
 #define USER      "{\"role\": \"user\", \"content\": \"a\"}"
+#define OTHER     "{\"role\": \"user\", \"content\": \"ab\"}"
 #define ANSWER    "{\"role\": \"assistant\", \"content\": \"a\"}"
 #define IN(name)  "E_DATA_" name "\\] .*/rows\\.jsonl:"
 
@@ -234,6 +235,14 @@ static void d8_pairs(void **state) {
     } rows[] = {
         {"{\"prompt\": \"a\", \"chosen\": \"b\", \"rejected\": \"b\"}\n", IN("PAIR") "1: "},
         {"{\"prompt\": \"a\", \"chosen\": \"b\"}\n", IN("FIELD") "1: .*rejected"},
+        {"{\"prompt\": \"a\", \"chosen\": \"\", \"rejected\": \"b\"}\n",
+            IN("PAIR") "1: /chosen: empty"},
+        {"{\"prompt\": \"a\", \"chosen\": \"b\", \"rejected\": \"\"}\n",
+            IN("PAIR") "1: /rejected: empty"},
+        {"{\"prompt\": [" USER "], \"chosen\": [" ANSWER "], \"rejected\": [" ANSWER "]}\n",
+            IN("PAIR") "1: /rejected: the same as /chosen"},
+        {"{\"chosen\": [" USER ", " ANSWER "], \"rejected\": [" OTHER ", " ANSWER "]}\n",
+            IN("[A-Z]+") "1: .*prompt"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
