@@ -58,6 +58,8 @@ int command_run(const char *const argv[], command *c) {
     close(err[0]);
     if (failed || wait4(pid, &status, 0, &used) != pid) return -1;
     c->seconds = clock_seconds() - start;
+    c->busy = (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
+              (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) * 1e-6;
     c->peak = (int64_t)used.ru_maxrss * 1024;
     c->exit_code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
     return 0;

@@ -9,6 +9,7 @@ enum { COMMAND_TEXT = 1 << 16 };
 typedef struct command {
     int exit_code;  /* 128 + the number of the signal that ended it */
     double seconds; /* from start to end */
+    double busy;    /* of them on a processor */
     int64_t peak; /* bytes resident at most; this program's own when it started, if that was more */
     char out[COMMAND_TEXT], err[COMMAND_TEXT]; /* cut to fit */
 } command;
