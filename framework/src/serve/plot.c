@@ -168,7 +168,7 @@ static void draw(drawing *d) {
     draw_x_axis(d);
     if (p->diagonal) {
         use_ink(d, PLOT_TEXT, 1);
-        pl_linemod_r(d->to, "dotted");
+        pl_linemod_r(d->to, "shortdashed");
         pl_fline_r(
             d->to, x_at(d, d->x_low), y_at(d, d->y_low), x_at(d, d->x_high), y_at(d, d->y_high));
         pl_linemod_r(d->to, "solid");

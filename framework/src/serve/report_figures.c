@@ -78,7 +78,7 @@ qfw_status report_calibration(const evaluation *const *list, uint32_t n, FILE *o
         return QFW_OK;
     }
     fputs("<p class=\"note\">Each point is a tenth of the range of confidence: its mean, and the "
-          "share that was in range, with its 95&nbsp;% Wilson interval. On the dotted line "
+          "share that was in range, with its 95&nbsp;% Wilson interval. On the dashed line "
           "confidence "
           "can be taken at its word; below it, it promises too much.</p>\n",
         out);

@@ -48,7 +48,10 @@ static int add_line(run_record *r, const json_node *line) {
 
 static int take_line(run_record *r, const char *text, size_t n) {
     qfw_doc *doc = NULL;
-    if (json_parse(text, n, "trainer_log.jsonl", 0, "E_DATA_JSON", NULL, &doc) != QFW_OK) {
+    const qfw_status status =
+        json_parse(text, n, "trainer_log.jsonl", 0, "E_DATA_JSON", NULL, &doc);
+    if (status == QFW_E_NOMEM) return 0;
+    if (status != QFW_OK) {
         err_clear();
         r->n_bad++;
         return 1;
@@ -68,7 +71,7 @@ static int read_log(run_record *r, const char *path) {
         while (room && jsonl_next(lines, &text, &n) == QFW_OK) room = take_line(r, text, n);
     }
     jsonl_close(lines);
-    return room;
+    return room && err_status() != QFW_E_NOMEM;
 }
 
 qfw_status run_record_read(const char *folder, run_record *out) {

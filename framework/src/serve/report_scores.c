@@ -35,17 +35,17 @@ static void say_share(const evaluation *e, const share *s, FILE *out) {
         100 * s->high);
 }
 
-/* "54.0 % of sft (no difference is shown, p = 0.34)" */
+/* "better than sft (54.0 %, p = 0.0003)" */
 static void say_against(const evaluation *other, const comparison *c, double p, FILE *out) {
-    report_percent(c->first.value, out);
-    fputs(" of <strong>", out);
+    if (p >= significant)
+        fputs("not shown to differ from <strong>", out);
+    else
+        fputs(
+            c->second.value > c->first.value ? "better than <strong>" : "worse than <strong>", out);
     html_text(out, other->name);
     fputs("</strong> (", out);
-    if (p >= significant)
-        fputs("no difference is shown", out);
-    else
-        fputs(c->second.value > c->first.value ? "better" : "worse", out);
-    fputs(p < 0.0001 ? ", p " : ", p = ", out);
+    report_percent(c->first.value, out);
+    fputs(p < 0.0001 ? ", p&nbsp;" : ", p&nbsp;=&nbsp;", out);
     html_p(out, p);
     fputs(")", out);
 }
@@ -61,7 +61,7 @@ static void say_scorers(const evaluation *const *list, uint32_t n, FILE *out) {
     err_clear();
     for (uint32_t a = n - 1; alike && a-- > 0;) {
         const uint32_t k = a * n - a * (a + 1) / 2 + (n - a - 2); /* the pair (a, n - 1) */
-        fputs(a == n - 2 ? ", against " : a ? ", " : " and ", out);
+        fputs(a == n - 2 ? "; it is " : a ? ", " : " and ", out);
         say_against(list[a], &c[k], p[k], out);
     }
     fputs(".", out);

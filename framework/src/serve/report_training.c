@@ -7,7 +7,7 @@
 #include "serve/plot.h"
 #include "serve/report_parts.h"
 
-enum { WIDTH = 420, HEIGHT = 260 };
+enum { WIDTH = 360, HEIGHT = 250 };
 
 /* --- curves --- */
 
@@ -91,8 +91,8 @@ static qfw_status put_one(const run_record *r, uint32_t which, uint32_t index, c
 static void put_gaps(const run_record *r, FILE *out) {
     if (!r->has_log) fputs("<p class=\"note\">There is no trainer_log.jsonl to read.</p>\n", out);
     if (r->n_bad)
-        fprintf(out, "<p class=\"note\">%llu lines of trainer_log.jsonl could not be read.</p>\n",
-            (unsigned long long)r->n_bad);
+        fprintf(out, "<p class=\"note\">%llu line%s of trainer_log.jsonl could not be read.</p>\n",
+            (unsigned long long)r->n_bad, r->n_bad == 1 ? "" : "s");
 }
 
 qfw_status report_curves(const run_record *runs, uint32_t n, FILE *out) {
@@ -180,9 +180,8 @@ void report_data(const run_record *runs, uint32_t n, FILE *out) {
         put_set(&runs[i], "train", out);
         put_set(&runs[i], "eval", out);
     }
-    fputs(
-        "</tbody></table></div>\n<ul class=\"note\">\n<li>Kept: rows left after those that are too "
-        "long or empty. Trained: tokens that the loss counts.</li>\n",
+    fputs("</tbody></table></div>\n<ul class=\"note\">\n<li>Kept: rows that are neither too "
+          "long nor empty. Trained: tokens that the loss counts.</li>\n",
         out);
     for (uint32_t i = 0; i < n; i++)
         if (runs[i].manifest) put_origin(&runs[i], out);
