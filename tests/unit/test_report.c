@@ -1,5 +1,5 @@
-/* test_report.c -- a report opens offline, holds every section, takes no stranger's word for markup,
- * says what it could not read, and is the same bytes each time.
+/* test_report.c -- a report opens offline, holds every section, takes no stranger's word for
+ * markup, says what it could not read, and is the same bytes each time.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <setjmp.h>

@@ -11,6 +11,7 @@
 #include "files/file.h"
 #include "serve/evaluation_print.h"
 #include "serve/generate_task.h"
+#include "serve/report.h"
 #include "serve/score_task.h"
 #include "serve/sensitivity.h"
 #include "train/outputs.h"
@@ -29,9 +30,12 @@ const qfw_option evaluate_options[N_EVALUATE_OPTIONS] = {
     QFW_OPTION(QFW_OPT_FLOAT, "good", "0.8", 0, 1, NULL, "share in range from which on it is good"),
     QFW_OPTION(QFW_OPT_FLOAT, "fair", "0.6", 0, 1, NULL, "and fair; below: poor"),
     QFW_OPTION(QFW_OPT_INT, "examples", "1", 0, 1e6, NULL, "documents shown score by score"),
+    QFW_OPTION(QFW_OPT_BOOL, "report", "true", 0, 0, NULL, "write output_dir/report.html"),
+    QFW_OPTION(QFW_OPT_LIST, "runs", "", 0, 0, NULL,
+        "output folders of training, for its curves; empty: the adapters'"),
 };
 
-enum { MAX_SCORERS = 8, MAX_WORDINGS = 16, TEXT_SHOWN = 2000 };
+enum { MAX_SCORERS = 8, MAX_WORDINGS = 16, TEXT_SHOWN = 2000, MAX_RUNS = 64 };
 
 /* What the task holds. */
 typedef struct evaluating {
@@ -250,6 +254,42 @@ static void print_examples(const evaluating *v, const evaluation *e) {
     }
 }
 
+/* The folders of `list`, which is cut up, or else of the adapters, each once. */
+static uint32_t run_folders(const evaluating *v, char *list, const char *out[MAX_RUNS]) {
+    uint32_t n = 0;
+    for (char *at = list; *at && n < MAX_RUNS;) {
+        char *end = at + strcspn(at, ",");
+        out[n++] = at;
+        at = end + (*end == ',');
+        *end = 0;
+    }
+    for (uint32_t i = 0; !*list && i < v->n && n < MAX_RUNS; i++) {
+        const char *folder = v->list[i]->adapter;
+        int is_new = *folder != 0;
+        for (uint32_t k = 0; k < n; k++) is_new = is_new && strcmp(out[k], folder) != 0;
+        if (is_new) out[n++] = folder;
+    }
+    return n;
+}
+
+static qfw_status write_report(const evaluating *v, const char *folder) {
+    const char *folders[MAX_RUNS];
+    char *list = mem_strdup(cfg_text(run_cfg(v->r, SECTION_EVALUATE), "runs"));
+    char *path = path_join(folder, "report.html");
+    qfw_status status = list && path ? QFW_OK : QFW_E_NOMEM;
+    if (status == QFW_OK) {
+        const report_input in = {.run_folders = folders,
+            .n_runs = run_folders(v, list, folders),
+            .evaluations = (const evaluation *const *)v->list,
+            .n_evaluations = v->n};
+        status = report_write(&in, path);
+    }
+    if (status == QFW_OK) fprintf(v->out, "\n  report: %s\n", path);
+    mem_free(list);
+    mem_free(path);
+    return status;
+}
+
 static qfw_status conclude(evaluating *v) {
     const verdict_bands bands = bands_of(v->r);
     const char *folder = cfg_text(run_cfg(v->r, SECTION_RUN), "output_dir");
@@ -261,6 +301,7 @@ static qfw_status conclude(evaluating *v) {
     for (uint32_t i = 0; i < v->n; i++) QFW_TRY(write_one(v, v->list[i]));
     if (v->n > 1)
         QFW_TRY(evaluation_print_comparison((const evaluation *const *)v->list, v->n, v->out));
+    if (cfg_int(run_cfg(v->r, SECTION_EVALUATE), "report")) QFW_TRY(write_report(v, folder));
     QFW_TRY(outputs_resolved(v->r, folder));
     fprintf(v->out, "\n  written to %s\n", folder);
     return QFW_OK;

@@ -8,11 +8,11 @@
 #include "serve/evaluation.h"
 #include "serve/score.h"
 
-enum { N_EVALUATE_OPTIONS = 8 };
+enum { N_EVALUATE_OPTIONS = 10 };
 extern const qfw_option evaluate_options[N_EVALUATE_OPTIONS]; /* [evaluate] */
 
 /* Score [evaluate] set with every adapter of [evaluate] adapters, one after another; write
- * evaluation-<name>.json for each; print a table each and the comparison. */
+ * evaluation-<name>.json for each, and report.html; print a table each and the comparison. */
 qfw_status evaluate_task(run *r, FILE *out);
 
 #endif

@@ -1,5 +1,5 @@
-/* report_run.c -- a run's log and manifest, read as a stranger's: what is missing or broken leaves a
- * gap in the report and does not stop it.
+/* report_run.c -- a run's log and manifest, read as a stranger's: what is missing or broken leaves
+ * a gap in the report and does not stop it.
  */
 #include <math.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-/* report_style.c -- how the report looks: on paper, on a phone, in the dark. Colours are named once;
- * k0, k1, ... are the inks of plots (plot.h), i2, ... the same for text and bars.
+/* report_style.c -- how the report looks: on paper, on a phone, in the dark. Colours are named
+ * once; k0, k1, ... are the inks of plots (plot.h), i2, ... the same for text and bars.
  */
 #include "serve/report_parts.h"
 
