@@ -14,8 +14,8 @@ follows a value after a blank and `;`.
 END
     echo
     echo '```'
-    for section in run model adapter data trainer trainer.sft optimizer backend backend.cpu export \
-        generate rubric score plugins; do
+    for section in run model adapter data trainer trainer.sft trainer.dpo optimizer backend \
+        backend.cpu export generate rubric score evaluate pairs plugins; do
         "$QFW_BUILD/qfw" help "$section"
         echo
     done
