@@ -111,7 +111,8 @@ static const char *const rules[] = {
     ".wide,.heat{overflow:visible}.wide table{font-size:8pt}th,td{padding:.2rem .4rem}",
     ".plots{grid-template-columns:repeat(3,1fr)}.heats{grid-template-columns:repeat(3,1fr)}",
     ".plots.small{grid-template-columns:repeat(4,1fr)}figcaption,.note,.path{font-size:8pt}",
-    ".wide .interval{display:none}h2,h3,h4{break-after:avoid}tr{break-inside:avoid}}",
+    ".wide .interval{display:none}h2,h3,h4{break-after:avoid}h2+.note{break-after:avoid}",
+    "tr{break-inside:avoid}}",
 };
 
 void report_style(FILE *out) {
