@@ -60,8 +60,12 @@ void assert_error(qfw_status status, const char *name, int exit_code, const char
     err_clear();
 }
 
-double clock_seconds(void) {
+static double read_clock(clockid_t clock) {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(clock, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
+
+double clock_seconds(void) { return read_clock(CLOCK_MONOTONIC); }
+
+double work_seconds(void) { return read_clock(CLOCK_PROCESS_CPUTIME_ID); }

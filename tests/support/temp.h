@@ -18,5 +18,7 @@ void temp_text(const char *name, const char *text);
  * regex; clears the error. */
 void assert_error(qfw_status status, const char *name, int exit_code, const char *regex);
 double clock_seconds(void);
+/* Of this process's own work: a bound on it holds on a busy machine, too. */
+double work_seconds(void);
 
 #endif

@@ -83,9 +83,9 @@ static void test_many_marks(void **state) {
     assert_int_equal(tagged_add(&in, "a", 1, 0), 0);
     for (size_t i = 0; i < 100000; i++)
         assert_int_equal(tagged_add(&in, i % 2 ? "\xcc\xa3" : "\xcc\x81", 2, 0), 0);
-    const double started = clock_seconds();
+    const double started = work_seconds();
     must(unicode_normalize(tagged_all(&in), UNICODE_NFC, &out));
-    assert_true(clock_seconds() - started < 5);
+    assert_true(work_seconds() - started < 5);
     /* "a" with a dot below, then the other dots, then the accents */
     assert_memory_equal(out.s, "\xe1\xba\xa1\xcc\xa3", 5);
     assert_memory_equal(out.s + out.n - 2, "\xcc\x81", 2);
