@@ -47,7 +47,7 @@ def spelled_rows():
                   {"prompt": "a b", "chosen": "c d", "rejected": " e"},
                   # The last id of the prompt is another one before one of the completions.
                   {"prompt": "score r", "chosen": "eview", "rejected": "x"},
-                  {"prompt": "score te", "chosen": "am", "rejected": "sted"},
+                  {"prompt": "score te", "chosen": "am", "rejected": "x"},
                   {"prompt": "", "chosen": "clear", "rejected": "poor"}],
         "implicit": [{"chosen": "skill: java five", "rejected": "skill: java seven"},
                      {"chosen": "skill: python \u00e9 a", "rejected": "skill: python \u00e8 a"}],
