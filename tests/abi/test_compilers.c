@@ -32,13 +32,13 @@ static int is_there(const char *compiler) {
     return command_run(argv, &c) == 0 && c.exit_code == 0;
 }
 
-/* tests/abi/storage.c as <temp>/<file>, with the flags of third parties. */
+/* docs/examples/plugins/storage.c as <temp>/<file>, with the flags of third parties. */
 static void compile(const char *const compiler[2], const char *const flags[3], const char *file) {
     static command c;
     char include[600], source[600];
     const char *root = getenv("QFW_SOURCE");
     snprintf(include, sizeof include, "-I%s/framework/include", root ? root : ".");
-    snprintf(source, sizeof source, "%s/tests/abi/storage.c", root ? root : ".");
+    snprintf(source, sizeof source, "%s/docs/examples/plugins/storage.c", root ? root : ".");
     const char *const argv[] = {compiler[0], compiler[1], flags[0], flags[1], flags[2], "-shared",
         "-fPIC", "-fvisibility=hidden", "-Wall", "-Werror", include, "-o", temp_path(file), source,
         NULL};

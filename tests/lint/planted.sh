@@ -113,7 +113,7 @@ try_layout() {
 compare layers "$work/layers"
 compare words "$work/words"
 compare headers "$work/headers"
-compare paper "$work/paper"
+compare plugins "$work/plugins"
 cp "$root/.clang-format" "$work/format/"
 compare faults "$work/faults"
 compare format "$work/format"

@@ -47,6 +47,7 @@ lab *lab_open(const char *fixture) {
     char path[512];
     lab *l = calloc(1, sizeof *l);
     assert_non_null(l);
+    l->model = "phi3";
     log_set_level(QFW_LOG_ERROR);
     snprintf(l->folder, sizeof l->folder, "/tmp/qfw-lab-XXXXXX");
     assert_non_null(mkdtemp(l->folder));
@@ -130,8 +131,8 @@ qfw_status lab_start(const run_flags *flags, FILE *out, run **r) {
 }
 
 void lab_run(lab *l, const char *settings) {
-    char *text = mem_printf("[run]\noutput_dir = %s/out\n[model]\nuse = phi3\npath = %s/model\n%s",
-        l->folder, l->folder, settings);
+    char *text = mem_printf("[run]\noutput_dir = %s/out\n[model]\nuse = %s\npath = %s/model\n%s",
+        l->folder, l->model, l->folder, settings);
     char *path = mem_printf("%s/run.ini", l->folder);
     FILE *nowhere = fopen("/dev/null", "w");
     lab_write(l, "run.ini", text);

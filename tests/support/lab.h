@@ -11,8 +11,9 @@
 enum { LAB_RULES = 16 };
 
 typedef struct lab {
-    char folder[256]; /* removed by lab_close */
-    qfw_doc *fixture; /* the topic's JSON; NULL without one */
+    char folder[256];  /* removed by lab_close */
+    qfw_doc *fixture;  /* the topic's JSON; NULL without one */
+    const char *model; /* what [model] use says: phi3, unless the test says otherwise */
     synth_rule rules[LAB_RULES];
     run *r;
 } lab;

@@ -75,41 +75,61 @@ static int text_is(reader *r, const char *ptr, const char *wanted, int if_absent
     return !strcmp(text, wanted);
 }
 
+static int is_one_of(const char *key, const char *const *list) {
+    while (*list && strcmp(key, *list)) list++;
+    return *list != NULL;
+}
+
 /* Each key is one that this file reads, or one that changes nothing of what is computed. */
-static void check_keys(reader *r) {
-    static const char *const known[] = {"model_type", "vocab_size", "hidden_size",
-        "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
-        "head_dim", "max_position_embeddings", "rope_theta", "rope_scaling", "rms_norm_eps",
-        "hidden_act", "attention_bias", "mlp_bias", "attention_dropout", "tie_word_embeddings",
-        "initializer_range", "torch_dtype", "_name_or_path", "architectures", "bos_token_id",
-        "eos_token_id", "pad_token_id", "pretraining_tp", "transformers_version", "use_cache"};
+static void check_keys(reader *r, const char *at, const char *const *known) {
     const char *key;
     char ptr[256];
-    for (uint64_t i = 0; r->status == QFW_OK && (key = r->api->key(r->doc, "", i)); i++) {
-        int found = 0;
-        for (size_t k = 0; k < sizeof known / sizeof *known; k++) found |= !strcmp(key, known[k]);
-        if (found) continue;
-        snprintf(ptr, sizeof ptr, "/%.200s", key);
-        reject(r, ptr, "a key that llama does not know and that may change what it computes");
+    for (uint64_t i = 0; r->status == QFW_OK && (key = r->api->key(r->doc, at, i)); i++) {
+        snprintf(ptr, sizeof ptr, "%s/%.200s", at, key);
+        if (!is_one_of(key, known))
+            reject(r, ptr, "a key that llama does not know and that may change what it computes");
     }
 }
 
-static void read_stretch(reader *r, qfw_inst *m) {
-    const char *const at = "/rope_scaling";
+static const char *const known_keys[] = {"model_type", "vocab_size", "hidden_size",
+    "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+    "head_dim", "max_position_embeddings", "rope_theta", "rope_scaling", "rope_parameters",
+    "rms_norm_eps", "hidden_act", "attention_bias", "mlp_bias", "attention_dropout",
+    "tie_word_embeddings", "initializer_range", "torch_dtype", "dtype", "_name_or_path",
+    "architectures", "bos_token_id", "eos_token_id", "pad_token_id", "pretraining_tp",
+    "transformers_version", "use_cache", NULL};
+static const char *const known_rope_keys[] = {"rope_type", "rope_theta", "factor",
+    "low_freq_factor", "high_freq_factor", "original_max_position_embeddings", NULL};
+
+/* Of the object that transformers 5 calls rope_parameters and 4 rope_scaling. */
+static double read_rope(reader *r, const char *key, double lo, double hi, double dflt) {
+    const char *const at = is_there(r, "/rope_parameters") ? "/rope_parameters" : "/rope_scaling";
+    char ptr[64];
+    snprintf(ptr, sizeof ptr, "%s/%s", at, key);
+    return read_real(r, ptr, lo, hi, dflt);
+}
+
+static void read_rotary(reader *r, qfw_inst *m) {
+    const int is_new = is_there(r, "/rope_parameters");
+    const char *const at = is_new ? "/rope_parameters" : "/rope_scaling";
+    const char *const type = is_new ? "/rope_parameters/rope_type" : "/rope_scaling/rope_type";
+    m->theta = read_real(r, "/rope_theta", 1, 1e12, 1e4);
     m->factor = 1;
-    if (!is_there(r, at) || text_is(r, "/rope_scaling/rope_type", "default", 0)) return;
-    if (!text_is(r, "/rope_scaling/rope_type", "llama3", 0))
-        reject(r, at, "rope_type is not known, wanted default or llama3");
-    m->factor = read_real(r, "/rope_scaling/factor", 1, 1e6, 8);
-    m->low_freq_factor = read_real(r, "/rope_scaling/low_freq_factor", 1e-6, 1e6, 1);
-    m->high_freq_factor = read_real(r, "/rope_scaling/high_freq_factor", 1e-6, 1e6, 4);
-    m->original_max = read_real(r, "/rope_scaling/original_max_position_embeddings", 1, 1e9, 8192);
+    if (!is_there(r, at)) return;
+    check_keys(r, at, known_rope_keys);
+    m->theta = read_rope(r, "rope_theta", 1, 1e12, m->theta);
+    if (text_is(r, type, "default", 0)) return;
+    if (!text_is(r, type, "llama3", 0)) reject(r, at, "rope_type: wanted default or llama3");
+    m->factor = read_rope(r, "factor", 1, 1e6, 8);
+    m->low_freq_factor = read_rope(r, "low_freq_factor", 1e-6, 1e6, 1);
+    m->high_freq_factor = read_rope(r, "high_freq_factor", 1e-6, 1e6, 4);
+    m->original_max = read_rope(r, "original_max_position_embeddings", 1, 1e9, 8192);
     if (m->high_freq_factor <= m->low_freq_factor)
         reject(r, at, "high_freq_factor must be above low_freq_factor");
 }
 
 static void read_config(reader *r, qfw_inst *m) {
-    check_keys(r);
+    check_keys(r, "", known_keys);
     if (!text_is(r, "/model_type", "llama", 0)) reject(r, "/model_type", "wanted \"llama\"");
     if (!text_is(r, "/hidden_act", "silu", 1)) reject(r, "/hidden_act", "wanted \"silu\"");
     if (read_bool(r, "/attention_bias", 0) || read_bool(r, "/mlp_bias", 0))
@@ -126,13 +146,12 @@ static void read_config(reader *r, qfw_inst *m) {
     m->tied = read_bool(r, "/tie_word_embeddings", 0);
     m->rms_eps = read_real(r, "/rms_norm_eps", 1e-12, 1, 1e-6);
     m->init_std = read_real(r, "/initializer_range", 0, 10, 0.02);
-    m->theta = read_real(r, "/rope_theta", 1, 1e12, 1e4);
     if (r->status != QFW_OK) return;
     m->head_dim = read_size(r, "/head_dim", m->width / m->n_heads);
     if (m->head_dim % 2) reject(r, "/head_dim", "odd, but dimensions rotate in pairs");
     if (m->n_heads % m->n_kv_heads)
         reject(r, "/num_key_value_heads", "does not divide num_attention_heads");
-    read_stretch(r, m);
+    read_rotary(r, m);
 }
 
 /* --- weights --- */

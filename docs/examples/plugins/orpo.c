@@ -38,8 +38,7 @@ static void orpo_destroy(qfw_inst *t) {
 
 /* Sequence 0 is prompt + chosen, sequence 1 prompt + rejected. */
 static qfw_status orpo_encode(qfw_inst *t, qfw_encoder *e) {
-    QFW_TRY(t->encoder->pair(e, "/prompt", "/chosen", QFW_TRAIN_COMPLETION));
-    return t->encoder->pair(e, "/prompt", "/rejected", QFW_TRAIN_COMPLETION);
+    return t->encoder->preference(e, "/prompt", "/chosen", "/rejected");
 }
 
 static qfw_status orpo_collate(qfw_inst *t, const qfw_example *const *examples, uint32_t n,

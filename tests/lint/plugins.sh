@@ -1,13 +1,13 @@
 #!/bin/sh
-# paper.sh [ROOT] -- the plugins of docs/examples/paper compile against the SDK alone, with each
-# compiler that is here; and what a page of docs/ quotes as C ("<!-- paper/orpo.c -->" in front of
+# plugins.sh [ROOT] -- the plugins of docs/examples/plugins compile against the SDK alone, with each
+# compiler that is here; and what a page of docs/ quotes as C ("<!-- plugins/orpo.c -->" in front of
 # the block) stands in that file.
 sdk=$(cd "$(dirname "$0")/../../framework/include" && pwd) || exit 2
 cd "${1:-.}" || exit 2
 bad=0
 report=$(mktemp)
 trap 'rm -f "$report"' EXIT
-for source in docs/examples/paper/*.c; do
+for source in docs/examples/plugins/*.c; do
     for cc in gcc clang; do
         command -v $cc >/dev/null || continue
         $cc -std=c11 -fsyntax-only -I "$sdk" -Wall -Wextra -Wpedantic -Wshadow -Wconversion \
@@ -26,7 +26,7 @@ for page in docs/*.md; do
         close(path)
         return text
     }
-    /^<!-- paper\/[a-z]*\.c -->$/ { path = "docs/examples/" $2; next }
+    /^<!-- plugins\/[a-z_]*\.c -->$/ { path = "docs/examples/" $2; next }
     /^```c$/ && path != "" { block = ""; start = FNR + 1; inside = 1; next }
     /^```$/ && inside {
         if (!index(read_whole(path), block)) {
