@@ -10,18 +10,26 @@
 #include "../support/example.h"
 #include "../support/logits.h"
 #include "../support/temp.h"
+#include "base/error.h"
 #include "base/mem.h"
 #include "files/file.h"
+#include "ops/suite.h"
+#include "plugin/host.h"
+#include "plugin/loader.h"
 
 #include "../support/test.h"
 
-static const char *llama, *orpo, *lion; /* files, made once */
+static const char *llama, *orpo, *lion, *focal, *bigram, *gate; /* files, made once */
 
 static int setup(void **state) {
     if (temp_make(state)) return -1;
+    plugin_set_host(host_table());
     llama = example_build(temp_folder(), "model", "llama");
     orpo = example_build(temp_folder(), "trainer", "orpo");
     lion = example_build(temp_folder(), "optimizer", "lion");
+    focal = example_build(temp_folder(), "trainer", "focal");
+    bigram = example_build(temp_folder(), "model", "bigram");
+    gate = example_build(temp_folder(), "backend", "gate");
     example_build(temp_folder(), "backend", "storage");
     return 0;
 }
@@ -187,6 +195,92 @@ static void lion_on_orpo_follows_the_curve(void **state) {
     lab_close(l);
 }
 
+/* --- the small ones --- */
+
+/* The losses of three steps on the rows of tests/golden/sft_curve; with a config of its own, on one
+ * row that says the same again and again. */
+static void losses_of(const char *model, const char *config, const char *more, curve *c) {
+    char path[512];
+    lab *l = lab_open("sft_curve/sft_curve.json");
+    l->model = model;
+    lab_model(l, lab_golden("sft_curve/config.json", path));
+    lab_copy(l, lab_golden("sft_curve/rows.jsonl", path), "rows.jsonl");
+    if (config) {
+        lab_write(l, "model/config.json", config);
+        lab_write(l, "rows.jsonl", "{\"input_ids\": [5, 6, 7, 8, 5, 6, 7, 8]}\n");
+    }
+    char *settings = mem_printf(
+        "%s[adapter]\nuse = none\n[data]\ntrain = rows.jsonl\nmax_length = 128\n[trainer]\n"
+        "max_steps = 3\nlearning_rate = %s\nlogging_steps = 1\nsave_strategy = no\n%s",
+        config ? "init = random\n" : "", config ? "5e-2" : "1e-3", more);
+    lab_run(l, settings);
+    curve_train(l, c);
+    mem_free(settings);
+    lab_close(l);
+}
+
+static void focal_without_focus_is_sft(void **state) {
+    curve sft, same, focused;
+    char *other = mem_printf("use = %s\n[trainer.focal]\ngamma = 0\n", focal);
+    char *own = mem_printf("use = %s\n", focal);
+    (void)state;
+    losses_of("phi3", NULL, "", &sft);
+    losses_of("phi3", NULL, other, &same);
+    losses_of("phi3", NULL, own, &focused);
+    for (int s = 0; s < 3; s++) {
+        assert_true(fabs(same.loss[s] - sft.loss[s]) <= 1e-6 * sft.loss[s]);
+        assert_true(fabs(same.grad_norm[s] - sft.grad_norm[s]) <= 1e-5 * sft.grad_norm[s]);
+    }
+    assert_true(focused.loss[0] < 0.9999 * sft.loss[0]);
+    mem_free(other);
+    mem_free(own);
+}
+
+static void bigram_learns(void **state) {
+    curve c;
+    (void)state;
+    losses_of(
+        bigram, "{\"model_type\": \"bigram\", \"vocab_size\": 512, \"hidden_size\": 16}", "", &c);
+    assert_true(fabs(c.loss[0] - log(512)) < 1e-2); /* it knows nothing yet */
+    assert_true(c.loss[2] < c.loss[0] - 1e-2);
+}
+
+static void print_failure(void *arg, const char *text) {
+    (void)arg;
+    print_error("%s\n", text);
+}
+
+/* Its one op passes the suite that every backend is held to, and is the only one it takes. */
+static void gate_passes_the_suite(void **state) {
+    static suite_report report;
+    const plugin *p;
+    const qfw_component *c;
+    (void)state;
+    if (plugin_open("backend", gate, &p, &c) != QFW_OK) fail_msg("%s", err_text(0));
+    device dev = {
+        .be = c->iface, .host = host_table(), .name = "gate", .info = {.size = sizeof dev.info}};
+    lab_ok(dev.be->create(dev.host, NULL, 0, &dev.inst));
+    const suite_target target = suite_backend(&dev);
+    report = (suite_report){.on_failure = print_failure};
+    lab_ok(suite_run(&target, 0, &report));
+    const suite_row *row = &report.row[QFW_OP_SWIGLU];
+    print_message("swiglu: %u passed, %u refused\n", row->passed, row->refused);
+    assert_true(row->passed > row->empty);
+    assert_int_equal(report.passed, row->passed);
+    assert_int_equal(report.failed, 0);
+    dev.be->destroy(dev.inst);
+}
+
+static void gate_trains(void **state) {
+    curve cpu, own;
+    char *more = mem_printf("[backend]\nuse = %s\nfallback = allow\n", gate);
+    (void)state;
+    losses_of("phi3", NULL, "", &cpu);
+    losses_of("phi3", NULL, more, &own);
+    for (int s = 0; s < 3; s++) assert_true(fabs(own.loss[s] - cpu.loss[s]) <= 1e-5 * cpu.loss[s]);
+    mem_free(more);
+}
+
 /* --- all together, by name --- */
 
 /* Four bits, LoRA, checkpoints: backend, model, trainer and optimizer are all strangers'. */
@@ -231,6 +325,10 @@ int main(void) {
         cmocka_unit_test(llama_gives_the_logits_of_transformers),
         cmocka_unit_test(orpo_gives_the_gradients_of_trl),
         cmocka_unit_test(lion_on_orpo_follows_the_curve),
+        cmocka_unit_test(focal_without_focus_is_sft),
+        cmocka_unit_test(bigram_learns),
+        cmocka_unit_test(gate_passes_the_suite),
+        cmocka_unit_test(gate_trains),
         cmocka_unit_test(strangers_train_together),
     };
     return cmocka_run_group_tests(tests, setup, temp_drop);

@@ -1,7 +1,7 @@
 #!/bin/sh
 # plugins.sh [ROOT] -- the plugins of docs/examples/plugins compile against the SDK alone, with each
-# compiler that is here; and what a page of docs/ quotes as C ("<!-- plugins/orpo.c -->" in front of
-# the block) stands in that file.
+# compiler that is here; and what a page of docs/ quotes as C stands in the file named in front of
+# the block: "<!-- plugins/orpo.c -->", an example, or "<!-- framework/src/ops/scale.c -->".
 sdk=$(cd "$(dirname "$0")/../../framework/include" && pwd) || exit 2
 cd "${1:-.}" || exit 2
 bad=0
@@ -27,6 +27,7 @@ for page in docs/*.md; do
         return text
     }
     /^<!-- plugins\/[a-z_]*\.c -->$/ { path = "docs/examples/" $2; next }
+    /^<!-- (framework|tests)\/[a-z0-9_\/]*\.[ch] -->$/ { path = $2; next }
     /^```c$/ && path != "" { block = ""; start = FNR + 1; inside = 1; next }
     /^```$/ && inside {
         if (!index(read_whole(path), block)) {

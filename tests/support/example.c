@@ -10,10 +10,10 @@
 #include "test.h"
 
 const char *example_build(const char *folder, const char *kind, const char *name) {
-    static char paths[4][600];
+    static char paths[8][600];
     static unsigned next;
     static command c;
-    char *const path = paths[next++ % 4];
+    char *const path = paths[next++ % 8];
     const char *root = getenv("QFW_SOURCE"), *cc = getenv("CC");
     char *from = mem_printf("%s/docs/examples/plugins/%s.c", root ? root : ".", name);
     char *source = mem_printf("%s/%s.c", folder, name);

@@ -4,7 +4,7 @@
 #define SUPPORT_EXAMPLE_H
 
 /* <folder>/libqfw_<kind>_<name>.so from a copy of <name>.c; any word of the compiler fails the
- * test. One of the last four paths stays valid. */
+ * test. One of the last eight paths stays valid. */
 const char *example_build(const char *folder, const char *kind, const char *name);
 
 #endif

@@ -52,7 +52,7 @@ struct qfw_host {
     /* Run the core's reference kernel of `op`. Here every tensor's `mem` (and every mem of its
      * quant) is a plain host address, cast to qfw_mem *.   [inst] */
     qfw_status (*ref_run)(const qfw_host *h, const qfw_op *op);
-    /* A table of further services by id, or NULL: "qfw.graph/1", "qfw.row/1".   [any] */
+    /* A table of further services by id, or NULL: "qfw.doc/1", "qfw.encoder/1".   [any] */
     const void *(*extension)(const qfw_host *h, const char *id);
 };
 QFW_SEALED(qfw_host, extension);

@@ -1,0 +1,1 @@
+int held(void) { return 0; }
