@@ -19,10 +19,11 @@
 
 static command c;
 
-/* Run a line of shell in which $0 is qfw and $1 the INI: its exit code. */
+/* Run a line of shell in which $0 is qfw, $1 the INI, $3 a folder that may have plugins: its exit
+ * code. */
 static int shell(const char *line) {
     const char *const argv[] = {"sh", "-c", line, build_path("qfw"), temp_path("case/run.ini"),
-        temp_path("case/code"), NULL};
+        temp_path("case/code"), temp_path("plugins"), NULL};
     assert_int_equal(command_run(argv, &c), 0);
     if (strstr(c.err, "Sanitizer") || strstr(c.err, "runtime error:")) fail_msg("%s", c.err);
     return c.exit_code;
@@ -155,16 +156,27 @@ static void a_full_disk(void **state) {
 
 /* --- what may not be used --- */
 
-/* `line` with the rights of nobody in particular; skips where they cannot be given. */
+/* `line` with the rights of nobody in particular, who may not enter the build's folder where that
+ * is below root's home. */
 static const char *as_nobody(const char *line) {
     static char text[512];
-    snprintf(text, sizeof text, "%s%s",
-        geteuid() ? "exec " : "exec setpriv --reuid=65534 --regid=65534 --clear-groups ", line);
+    snprintf(text, sizeof text, "export QFW_PLUGIN_PATH=\"$3\"; exec %s%s",
+        geteuid() ? "" : "setpriv --reuid=65534 --regid=65534 --clear-groups ", line);
     assert_int_equal(chmod(temp_folder(), 0755), 0);
     return text;
 }
 
 static void need_nobody(void) {
+    static const char *const files[] = {
+        "libqfw_backend_cpu.so", "libqfw_model_phi3.so", "libqfw_trainer_sft.so"};
+    char copy[64];
+    assert_int_equal(dir_make(temp_path("plugins")), QFW_OK);
+    assert_int_equal(chmod(temp_path("plugins"), 0755), 0);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        snprintf(copy, sizeof copy, "plugins/%s", files[i]);
+        assert_int_equal(file_copy(build_path(files[i]), temp_path(copy)), QFW_OK);
+        assert_int_equal(chmod(temp_path(copy), 0755), 0);
+    }
     if (!shell(as_nobody("\"$0\" --version"))) return;
     print_message("no rights can be taken away here: %s", c.err);
     skip();
