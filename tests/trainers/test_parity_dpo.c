@@ -76,7 +76,7 @@ static const char *case_text(const lab *l, uint64_t i, const char *key) {
 }
 
 static double case_number(const lab *l, uint64_t i, const char *key) {
-    char ptr[PTR_BYTES * 2];
+    char ptr[PTR_BYTES * 4];
     snprintf(ptr, sizeof ptr, "/losses/%llu/%s", (unsigned long long)i, key);
     return lab_number(l, ptr);
 }
