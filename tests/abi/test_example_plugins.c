@@ -70,6 +70,43 @@ static void llama_gives_the_logits_of_transformers(void **state) {
     logits_of(1);
 }
 
+/* What of a config.json would change the arithmetic is refused, by its place. */
+static void llama_refuses_what_it_does_not_know(void **state) {
+    static const char *const rows[][2] = {
+        {"\"attention_bias\": true", "/attention_bias: biases are not built here"},
+        {"\"hidden_act\": \"gelu\"", "/hidden_act: wanted \"silu\""},
+        {"\"num_key_value_heads\": 3", "/num_key_value_heads: does not divide"},
+        {"\"rope_scaling\": {\"rope_type\": \"yarn\"}", "/rope_scaling: rope_type: wanted"},
+        {"\"rope_scaling\": {\"beta\": 1}", "/rope_scaling/beta: a key that llama does not know"},
+        {"\"attention_scale\": 2", "/attention_scale: a key that llama does not know"},
+    };
+    (void)state;
+    lab *l = lab_open("plugins/plugins.json");
+    char path[512];
+    lab_model(l, lab_golden("plugins/plain.json", path));
+    char *file = mem_printf("%s/run.ini", l->folder);
+    char *keys = mem_printf("[run]\noutput_dir = out\n[model]\nuse = %s\npath = model\n"
+                            "init = random\n[data]\ntrain = rows.jsonl\n",
+        llama);
+    lab_write(l, "run.ini", keys);
+    lab_write(l, "rows.jsonl", "{\"input_ids\": [5, 6, 7]}\n");
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char *config = mem_printf("{\"model_type\": \"llama\", \"vocab_size\": 512, "
+                                  "\"hidden_size\": 64, \"intermediate_size\": 128, "
+                                  "\"num_hidden_layers\": 2, \"num_attention_heads\": 4, %s}",
+            rows[i][0]);
+        const run_flags flags = {.ini_path = file};
+        lab_write(l, "model/config.json", config);
+        assert_int_equal(lab_start(&flags, stderr, &l->r), QFW_E_DATA);
+        if (!strstr(err_text(0), rows[i][1])) fail_msg("%s\nlacks %s", err_text(0), rows[i][1]);
+        err_clear();
+        mem_free(config);
+    }
+    mem_free(keys);
+    mem_free(file);
+    lab_close(l);
+}
+
 /* --- orpo on llama, stepped by lion --- */
 
 /* Not yet trained; its INI takes two micro-batches of four pairs a step, in the file's order. */
@@ -323,6 +360,7 @@ static void strangers_train_together(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(llama_gives_the_logits_of_transformers),
+        cmocka_unit_test(llama_refuses_what_it_does_not_know),
         cmocka_unit_test(orpo_gives_the_gradients_of_trl),
         cmocka_unit_test(lion_on_orpo_follows_the_curve),
         cmocka_unit_test(focal_without_focus_is_sft),
