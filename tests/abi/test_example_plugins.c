@@ -191,7 +191,7 @@ static double part_of_bar(double found, double wanted, uint64_t step) {
 static double worst_of_step(const lab *l, const qfw_doc *line, uint64_t step) {
     char at[64], ptr[128], logged[64];
     const char *key;
-    double worst = 0, found = NAN;
+    double worst = 0, found = (double)NAN;
     snprintf(at, sizeof at, "/steps/%llu", (unsigned long long)step);
     for (uint64_t i = 0; (key = json_doc_api.key(l->fixture, at, i)) != NULL; i++) {
         const char *slash = strchr(key, '/'); /* "~1" in a JSON pointer */
