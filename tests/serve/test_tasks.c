@@ -112,6 +112,9 @@ static void generates(void **state) {
         assert_true(n >= 1 && n <= 5 && (stopped || n == 5));
         json_destroy(d);
     }
+    assert_int_equal(run_task("generate", NULL), 73); /* what is there is not overwritten */
+    assert_non_null(strstr(c.err, "it holds generations.jsonl already"));
+    assert_int_equal(remove(temp_path("out/generations.jsonl")), 0);
     assert_int_equal(run_task("generate", "generate.per_device_batch_size=1"), 0);
     char *again = contents("out/generations.jsonl");
     assert_string_equal(first, again); /* whoever ran beside whom */
@@ -138,6 +141,7 @@ static void makes_pairs(void **state) {
         json_destroy(d);
     }
     mem_free(text);
+    assert_int_equal(run_task("pairs", NULL), 73); /* a person may have corrected them */
     assert_int_equal(run_task("train", "run.output_dir=dpo"), 0);
     assert_non_null(strstr(c.out, "loss       0.6931 first")); /* ln 2: policy = reference */
 }

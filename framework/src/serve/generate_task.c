@@ -77,6 +77,20 @@ qfw_status serve_plan(run *r, const engine *e, FILE *out) {
     return plan_check(r, &need);
 }
 
+qfw_status serve_claim(const run *r, const char *name) {
+    const char *folder = cfg_text(run_cfg(r, SECTION_RUN), "output_dir");
+    char *path = path_join(folder, name);
+    if (!path) return QFW_E_NOMEM;
+    const int used = file_exists(path);
+    mem_free(path);
+    if (used && !cfg_int(run_cfg(r, SECTION_RUN), "overwrite_output_dir"))
+        return err_fail("E_OUT_EXISTS", QFW_E_IO,
+            "%s: it holds %s already; hint: another output_dir keeps it, --set "
+            "run.overwrite_output_dir=true starts over",
+            folder, name);
+    return dir_make(folder);
+}
+
 qfw_status serve_load(run *r, engine *e) {
     QFW_TRY(run_load_weights(r));
     return engine_alloc(e);
@@ -218,8 +232,8 @@ static qfw_status write_all(job *j, FILE *out) {
     const char *folder = cfg_text(run_cfg(j->r, SECTION_RUN), "output_dir");
     char rows[32], tokens[32], spent[32], rate[32];
     file_out *file = NULL;
+    QFW_TRY(serve_claim(j->r, "generations.jsonl"));
     QFW_TRY(take_groups(j));
-    QFW_TRY(dir_make(folder));
     char *path = path_join(folder, "generations.jsonl");
     qfw_status status = path ? file_out_open(path, &file) : QFW_E_NOMEM;
     const uint64_t began = clock_ns();

@@ -381,9 +381,9 @@ static void print_summary(const pairing *k, const char *path, double seconds) {
 
 static qfw_status write_all(pairing *k) {
     const char *folder = cfg_text(run_cfg(k->r, SECTION_RUN), "output_dir");
+    QFW_TRY(serve_claim(k->r, "pairs.jsonl"));
     QFW_TRY(hash_adapter(k));
     QFW_TRY(take_room(k));
-    QFW_TRY(dir_make(folder));
     QFW_TRY(serve_load(k->r, k->e));
     char *path = path_join(folder, "pairs.jsonl");
     const uint64_t began = clock_ns();
