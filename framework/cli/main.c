@@ -16,9 +16,10 @@
 #include "serve/tasks.h"
 
 static const char usage[] =
-    "qfw fine-tunes a language model with 4-bit QLoRA, as an INI says.\n"
+    "qfw fine-tunes a language model with 4-bit QLoRA, and generates, scores and evaluates with\n"
+    "it, as an INI says.\n"
     "\n"
-    "  qfw --ini FILE [options]     run what the file asks for\n"
+    "  qfw --ini FILE [options]     run what the file's [run] task asks for\n"
     "      --plan                   print the memory plan and stop before any weight is read\n"
     "      --dry-run                check all that can be known before step 1; write nothing\n"
     "      --resume                 go on from the newest checkpoint in output_dir\n"
@@ -315,8 +316,10 @@ int main(int argc, char **argv) {
     int code = command(argc, argv);
     plugin_close_all();
     if (fflush(stdout) || ferror(stdout)) {
-        log_line(QFW_LOG_ERROR, "what was to be printed is lost: stdout cannot be written");
-        if (code == EXIT_OK) code = EXIT_IOERR;
+        (void)err_fail(
+            "E_IO_STDOUT", QFW_E_IO, "stdout cannot be written: what was to be printed is lost");
+        const int lost = report();
+        if (code == EXIT_OK) code = lost;
     }
     return code;
 }

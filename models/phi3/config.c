@@ -311,17 +311,29 @@ static void reject_factors(reader *r, const char *base) {
                 "model is one");
 }
 
+/* A number that newer files nest in `base`. What an older key beside it says must be the same. */
+static double read_nested(
+    reader *r, const char *base, const char *key, double min, double max, double dflt) {
+    char outer[64], inner[128];
+    snprintf(outer, sizeof outer, "/%s", key);
+    const double older = read_real(r, outer, min, max, dflt);
+    if (!base) return older;
+    const double value = read_real(r, at(inner, sizeof inner, base, key), min, max, older);
+    const int differs = value < older || value > older;
+    if (differs && kind_of(r, outer) != QFW_DOC_ABSENT)
+        reject(r, inner, "E_CFG_RELATION: %g, but %s outside of it says %g", value, key, older);
+    return value;
+}
+
 static void read_rope(reader *r, qfw_inst *m) {
     phi3_config *c = &m->config;
     char ptr[128];
     const char *base = rope_at(r);
     if (base) check_keys(r, base, known_rope_keys, NULL);
-    double partial = read_real(r, "/partial_rotary_factor", 0, 1, 1);
-    c->theta = read_real(r, "/rope_theta", 1, 1e12, 1e4);
+    const double partial = read_nested(r, base, "partial_rotary_factor", 0, 1, 1);
+    c->theta = read_nested(r, base, "rope_theta", 1, 1e12, 1e4);
     const char *type = "default";
     if (base) {
-        partial = read_real(r, at(ptr, sizeof ptr, base, "partial_rotary_factor"), 0, 1, partial);
-        c->theta = read_real(r, at(ptr, sizeof ptr, base, "rope_theta"), 1, 1e12, c->theta);
         type = read_str(r, at(ptr, sizeof ptr, base, "type"), type);
         type = read_str(r, at(ptr, sizeof ptr, base, "rope_type"), type);
     }

@@ -351,6 +351,12 @@ static void strangers_train_together(void **state) {
     curve_read(l, &after);
     assert_int_equal(after.n, 4);
     assert_memory_equal(after.loss, before.loss, 4 * sizeof *after.loss);
+    char *resolved = mem_printf("%s/out/resolved.ini", l->folder);
+    argv[2] = resolved; /* the same run, as it says of itself: there is nothing left to do */
+    assert_int_equal(command_run(argv, &c), 0);
+    if (c.exit_code) fail_msg("exit %d: %s", c.exit_code, c.err);
+    assert_non_null(strstr(c.out, "Nothing left to do"));
+    mem_free(resolved);
     mem_free(text);
     mem_free(file);
     mem_free(last);

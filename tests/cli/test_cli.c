@@ -93,7 +93,8 @@ static void help(void **state) {
     (void)state;
     static const char *const words[] = {"help", "--help", "-h"};
     for (int i = 0; i < 3; i++) {
-        prints(words[i], "^  qfw --ini FILE \\[options\\]     run what the file asks for$");
+        prints(words[i],
+            "^  qfw --ini FILE \\[options\\]     run what the file.s \\[run\\] task asks for$");
         assert_true(is_like(c.out, "^\\[run\\]$") && is_like(c.out, "^\\[plugins\\]$"));
         assert_true(is_like(c.out, "^  learning_rate = 2e-5$"));
         assert_true(is_like(c.out, "^  output_dir  \\(required\\)$"));
@@ -275,7 +276,7 @@ static void lost_output(void **state) {
     if (access("/dev/full", W_OK)) skip();
     assert_int_equal(command_run(argv, &c), 0);
     assert_int_equal(c.exit_code, EXIT_IOERR);
-    assert_true(is_like(c.err, "stdout cannot be written"));
+    assert_true(is_like(c.err, "error\\[E_IO_STDOUT\\] stdout cannot be written"));
 }
 
 /* --- paths in the INI --- */

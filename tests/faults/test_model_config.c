@@ -85,6 +85,14 @@ static void b2_relations(void **state) {
             ", \"long_factor\": " ONES8 "}",
             "E_CFG_RELATION\\] .*/rope_scaling/factor: 4, but max_position_embeddings / "
             "original_max_position_embeddings is 1"},
+        {"\"rope_scaling\": null",
+            "\"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 5000.0}",
+            "E_CFG_RELATION\\] .*/rope_parameters/rope_theta: 5000, but rope_theta outside of "
+            "it says 10000"},
+        {"\"rope_scaling\": null",
+            "\"partial_rotary_factor\": 0.5, \"rope_parameters\": {\"rope_type\": \"default\", "
+            "\"rope_theta\": 10000.0, \"partial_rotary_factor\": 1.0}",
+            "E_CFG_RELATION\\] .*/rope_parameters/partial_rotary_factor: 1, but"},
         {"\"original_max_position_embeddings\": 128,\n  \"sliding_window\": null,\n  "
          "\"rope_theta\": 10000.0,\n  \"rope_scaling\": null",
             "\"original_max_position_embeddings\": 1, \"rope_scaling\": {\"type\": \"longrope\", "

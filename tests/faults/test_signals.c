@@ -17,13 +17,21 @@
 
 #define STEPS "300"
 
-/* Long enough to be met anywhere, and with all that a resume must find again. */
+/* Long enough to be met anywhere, and with all that a resume must find again. Most of its time goes
+ * to evaluations, so that most signals meet one. */
 static void make_case(void) {
+    static const char row[] = "{\"input_ids\": [5, 6, 7, 8], \"labels\": [-100, 6, 7, 8]}\n";
     tiny_make("case");
+    FILE *f = fopen(temp_path("case/eval.jsonl"), "w");
+    assert_non_null(f);
+    for (int i = 0; i < 16; i++) fputs(row, f);
+    assert_int_equal(fclose(f), 0);
+    alter("run.ini", "train = rows.jsonl\n", "train = rows.jsonl\neval = eval.jsonl\n");
     alter("run.ini", "r = 4\n", "r = 4\nlora_dropout = 0.1\n");
     alter("run.ini", "max_steps = 1\n",
         "max_steps = " STEPS "\nlearning_rate = 1e-2\nlogging_steps = 1\nsave_steps = 100\n"
-        "gradient_accumulation_steps = 2\n");
+        "gradient_accumulation_steps = 2\neval_strategy = steps\neval_steps = 1\n"
+        "per_device_eval_batch_size = 1\n");
 }
 
 static void start(running *p, const char *word, int ignored) {
@@ -46,6 +54,20 @@ static void expect_said(const running *p, const char *regex) {
     mem_free(text);
 }
 
+/* The step and the loss of every evaluation that the log tells of. mem_free. */
+static char *evaluations(void) {
+    size_t n = 0, used = 0;
+    char *log = contents("case/out/trainer_log.jsonl", &n), *told = mem_alloc(n + 1, 1);
+    assert_non_null(told);
+    for (char *line = strtok(log, "\n"); line; line = strtok(NULL, "\n")) {
+        const char *loss = strstr(line, "\"eval_loss\": "), *step = strstr(line, "\"step\": ");
+        if (loss)
+            used += (size_t)sprintf(told + used, "%.*s %s\n", (int)strcspn(loss, ","), loss, step);
+    }
+    mem_free(log);
+    return told;
+}
+
 /* --- an undisturbed run --- */
 
 static const char *const files[] = {"adapter_model.safetensors",
@@ -53,6 +75,7 @@ static const char *const files[] = {"adapter_model.safetensors",
 enum { FILES = 3 };
 static char *whole[FILES];
 static size_t n_whole[FILES];
+static char *whole_evaluations;
 
 static const char *out_path(const char *name) {
     static char path[2][160];
@@ -67,18 +90,24 @@ static int run_undisturbed(void **state) {
     make_case();
     if (case_run(NULL)) return -1;
     for (int i = 0; i < FILES; i++) whole[i] = contents(out_path(files[i]), &n_whole[i]);
+    whole_evaluations = evaluations();
+    assert_non_null(strstr(whole_evaluations, "\"step\": " STEPS));
     return 0;
 }
 
 static int drop_undisturbed(void **state) {
     for (int i = 0; i < FILES; i++) mem_free(whole[i]);
+    mem_free(whole_evaluations);
     return temp_drop(state);
 }
 
-/* Resume to the end, and compare. */
+/* Resume to the end, and compare: no evaluation is lost, none is there twice. */
 static void ends_the_same(const char *what) {
     if (case_run("--resume"))
         fail_msg("%s: exit %d, %s", what, case_command.exit_code, case_command.err);
+    char *told = evaluations();
+    if (strcmp(told, whole_evaluations)) fail_msg("%s: other evaluations:\n%s", what, told);
+    mem_free(told);
     for (int i = 0; i < FILES; i++) {
         size_t n = 0;
         char *now = contents(out_path(files[i]), &n);
@@ -104,7 +133,7 @@ static void one_signal_stops(void **state) {
         assert_int_equal(running_end(&p), EXIT_SIGNAL);
         expect_said(&p, "^checkpoint /.*/out/checkpoint-[0-9]+$");
         expect_said(&p, "^qfw: error\\[E_SIGNAL\\] stopped after step [0-9]+ of " STEPS
-                        ", checkpoint written; hint: --resume");
+                        "(, before its evaluation)?, checkpoint written; hint: --resume");
         assert_false(file_exists(temp_path("case/out/adapter_model.safetensors")));
         ends_the_same(rows[i].at);
     }

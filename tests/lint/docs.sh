@@ -8,7 +8,8 @@ trap 'rm -f "$page"' EXIT
     echo "# The INI"
     echo
     cat <<'END'
-Made by `tests/lint/docs.sh . --update` from the option tables: `qfw help` prints the same.
+Made by `tests/lint/docs.sh . --update` from the option tables: `qfw help SECTION` prints the
+same of one section, plugins' own among them.
 Relative paths stand against the INI's folder; a comment begins a line with `;` or `#`, or
 follows a value after a blank and `;`.
 END

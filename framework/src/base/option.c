@@ -351,6 +351,14 @@ qfw_status cfg_replace(qfw_cfg *c, const char *key, const char *text) {
     return QFW_OK;
 }
 
+void cfg_drop(qfw_cfg *c, const char *key) {
+    for (uint64_t o = 0; o < c->n; o++) {
+        if (strcmp(c->options[o].key, key) != 0) continue;
+        mem_free((void *)c->values[o].s);
+        c->values[o].s = NULL;
+    }
+}
+
 qfw_status cfg_problem(const ini *i, const qfw_cfg *c, const char *key, const char *fmt, ...) {
     char text[MAX_PLACE], place[MAX_PLACE];
     uint32_t type;

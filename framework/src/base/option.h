@@ -55,6 +55,9 @@ int cfg_is_set(const qfw_cfg *c, const char *key); /* the INI or --set says it *
 /* A declared key's value becomes `text`, of its type but in any range: what the run settled on.
  * What cfg_text gave for it before is gone. */
 qfw_status cfg_replace(qfw_cfg *c, const char *key, const char *text);
+/* The key is no part of this run: resolved.ini leaves it out. What cfg_text gave for it before is
+ * gone. */
+void cfg_drop(qfw_cfg *c, const char *key);
 /* err_also a problem at the key's place: "sft.ini:12:8: trainer.max_steps: ...". */
 QFW_PRINTF(4, 5)
 qfw_status cfg_problem(const ini *i, const qfw_cfg *c, const char *key, const char *fmt, ...);

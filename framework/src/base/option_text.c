@@ -6,8 +6,10 @@
 #include "base/mem.h"
 #include "base/value.h"
 
-/* Whether the value can stand in an INI: "" is the default of a number that has none. */
+/* Whether the value can stand in an INI: "" is the default of a number that has none, NULL that of
+ * a key that was dropped. */
 static int is_written(const qfw_option *o, const struct cfg_value *v) {
+    if (!v->s) return 0;
     return *v->s || o->type == QFW_OPT_STR || o->type == QFW_OPT_PATH || o->type == QFW_OPT_LIST;
 }
 

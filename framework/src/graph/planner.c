@@ -51,9 +51,9 @@ static qfw_status judge_fallback(const plan *p, const device *dev, uint32_t fall
     if (!p->n_reference || fallback == FALLBACK_ALLOW) return QFW_OK;
     list_references(p, ops, sizeof ops);
     if (fallback == FALLBACK_ERROR)
-        return err_fail("E_UNSUPPORTED", QFW_E_UNSUPPORTED,
-            "backend %s: fallback is error, and it cannot run %s; hint: [backend] fallback = warn, "
-            "or another backend",
+        return err_fail("E_CONFIG_FALLBACK", QFW_E_CONFIG,
+            "backend.fallback: error, but backend %s cannot run %s; hint: fallback = warn, or "
+            "another backend",
             dev->name, ops);
     if (is_news(p))
         log_line(

@@ -89,7 +89,7 @@ static qfw_status build_reader(engine *e, int64_t n_rows, reader *p) {
     QFW_TRY(g->api->input(g, "logit_rows", QFW_I32, 1, &slots, &rows));
     QFW_TRY(qfw_gather_rows(g, lm.hidden, rows, &hidden));
     QFW_TRY(g->api->linear(g, hidden, lm.lm_head, &p->logits));
-    return plan_create(p->g, &r->dev, graphs_fallback(r), &p->logits, 1, &p->p);
+    return graphs_place(r, p->g, &p->logits, 1, &p->p);
 }
 
 /* Row to[i] of every cache becomes its row from[i]. */
@@ -110,7 +110,7 @@ static qfw_status build_fork(engine *e) {
         QFW_TRY(qfw_scatter_rows(g, cache, rows, to, &after));
         QFW_TRY(g->api->assign(g, cache, after));
     }
-    return plan_create(p->g, &e->r->dev, graphs_fallback(e->r), NULL, 0, &p->p);
+    return graphs_place(e->r, p->g, NULL, 0, &p->p);
 }
 
 static qfw_status add_reader(engine *e, int64_t n_rows, reader **out) {

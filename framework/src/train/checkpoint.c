@@ -71,6 +71,7 @@ static qfw_status write_place(const run *r, const progress *p, const char *folde
     json_float(o, "epoch", p->epoch);
     json_int(o, "global_step", (int64_t)p->step);
     json_int(o, "max_steps", (int64_t)r->max_steps);
+    json_int(o, "evaluated_step", (int64_t)p->evaluated_step);
     json_int(o, "num_input_tokens_seen", (int64_t)p->num_tokens);
     json_float(o, "total_loss", p->total_loss);
     json_float(o, "first_loss", p->first_loss);
@@ -348,6 +349,7 @@ static qfw_status read_metric(const qfw_doc *d, const char *name, double *value,
 static qfw_status parse_place(run *r, const qfw_doc *d, progress *p) {
     const char *name, *sha = "";
     QFW_TRY(read_count(d, "/global_step", &p->step));
+    QFW_TRY(read_count(d, "/evaluated_step", &p->evaluated_step));
     QFW_TRY(read_count(d, "/num_input_tokens_seen", &p->num_tokens));
     QFW_TRY(read_count(d, "/logged_loss_steps", &p->loss_steps));
     QFW_TRY(json_doc_api.f64(d, "/epoch", &p->epoch));

@@ -14,11 +14,16 @@ static store_entry *find_weight(const void *arg, const char *name) {
     return NULL;
 }
 
-uint32_t graphs_fallback(const run *r) {
+qfw_status graphs_place(const run *r, graph *g, const qfw_val *keep, uint32_t n_keep, plan **out) {
     const char *word = cfg_text(run_cfg(r, SECTION_BACKEND), "fallback");
-    return !strcmp(word, "allow")  ? FALLBACK_ALLOW
-           : !strcmp(word, "warn") ? FALLBACK_WARN
-                                   : FALLBACK_ERROR;
+    const uint32_t fallback = !strcmp(word, "allow")  ? FALLBACK_ALLOW
+                              : !strcmp(word, "warn") ? FALLBACK_WARN
+                                                      : FALLBACK_ERROR;
+    const qfw_status status = plan_create(g, &r->dev, fallback, keep, n_keep, out);
+    const ini_entry *e = ini_find(r->ini, "backend", "fallback");
+    char place[512];
+    if (status == QFW_E_CONFIG && e) err_prefix("%s", ini_place(r->ini, e, 1, place, sizeof place));
+    return status;
 }
 
 static int keeps_all(const run *r) {
@@ -118,7 +123,7 @@ static qfw_status build_pass(run *r, uint32_t kind, int64_t n_rows, pass *p) {
         return err_fail("E_PLUG_METRICS", QFW_E_INTERNAL, "trainer %s: %zu metrics, at most %d",
             r->trainer_component->name, p->g->n_metrics, MAX_METRICS);
     if (kind == PASS_TRAIN) QFW_TRY(emit_gradients(r, p));
-    return plan_create(p->g, &r->dev, graphs_fallback(r), &p->loss, 1, &p->p);
+    return graphs_place(r, p->g, &p->loss, 1, &p->p);
 }
 
 static qfw_status add_pass(run *r, uint32_t kind, int64_t n_rows, pass **out) {
@@ -150,7 +155,7 @@ static qfw_status build_norm(run *r) {
         if (i) QFW_TRY(qfw_binary(g, QFW_ADD, gs->sumsq, sum, &sum));
         gs->sumsq = sum;
     }
-    return plan_create(gs->norm.g, &r->dev, graphs_fallback(r), &gs->sumsq, 1, &gs->norm.p);
+    return graphs_place(r, gs->norm.g, &gs->sumsq, 1, &gs->norm.p);
 }
 
 static qfw_status build_update(run *r) {
@@ -177,7 +182,7 @@ static qfw_status build_update(run *r) {
         QFW_TRY(qfw_fill(g, 0, t->info.rank, t->info.dim, &zero));
         QFW_TRY(g->api->assign(g, grad, zero));
     }
-    return plan_create(gs->update.g, &r->dev, graphs_fallback(r), NULL, 0, &gs->update.p);
+    return graphs_place(r, gs->update.g, NULL, 0, &gs->update.p);
 }
 
 uint64_t graphs_value_bytes(const graph *g, qfw_val v) {

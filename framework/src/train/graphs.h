@@ -46,7 +46,8 @@ struct graphs {
 
 /* What names mean in a graph of this run. */
 graph_env graphs_env(const run *r, uint32_t training);
-uint32_t graphs_fallback(const run *r);                 /* FALLBACK_* */
+/* plan_create on the run's device, as [backend] fallback allows. */
+qfw_status graphs_place(const run *r, graph *g, const qfw_val *keep, uint32_t n_keep, plan **out);
 uint64_t graphs_value_bytes(const graph *g, qfw_val v); /* of a dense value */
 uint64_t graphs_largest_input(const graph *g);          /* bytes */
 /* Build and plan the largest training and evaluation pass, the norm and the update. Nothing is

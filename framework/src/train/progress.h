@@ -7,6 +7,7 @@
 /* Everything about a run's place that a resume must know. Saved as trainer_state.json. */
 struct progress {
     uint64_t step;                /* updates done */
+    uint64_t evaluated_step;      /* after which the eval rows were last run over; 0: never */
     uint64_t num_tokens;          /* tokens seen, prompts included */
     double total_loss;            /* of all steps */
     double first_loss, last_loss; /* of the first and last step */

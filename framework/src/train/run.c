@@ -39,6 +39,19 @@ static qfw_status created(const run *r, uint32_t own, qfw_status status) {
     return status;
 }
 
+/* What was asked for must be possible; the default gives way. */
+static qfw_status fit_max_length(const run *r) {
+    qfw_cfg *data = r->sections[SECTION_DATA].cfg;
+    const long long wanted = cfg_int(data, "max_length"), most = r->facts.max_positions;
+    char text[32];
+    if (wanted <= most) return QFW_OK;
+    if (cfg_is_set(data, "max_length"))
+        return cfg_problem(r->ini, data, "max_length",
+            "%lld, but the model is made for at most %lld positions", wanted, most);
+    snprintf(text, sizeof text, "%lld", most);
+    return cfg_replace(data, "max_length", text);
+}
+
 static qfw_status open_model(run *r) {
     const char *folder = text_of(r, SECTION_MODEL, "path");
     char *path = path_join(folder, "config.json");
@@ -50,13 +63,7 @@ static qfw_status open_model(run *r) {
         r->host, r->sections[SECTION_MODEL_OWN].cfg, r->model_config, &r->model_inst);
     QFW_TRY(created(r, SECTION_MODEL_OWN, status));
     QFW_TRY(weights_describe(r));
-    if (cfg_is_set(run_cfg(r, SECTION_DATA), "max_length") &&
-        cfg_int(run_cfg(r, SECTION_DATA), "max_length") > r->facts.max_positions)
-        return cfg_problem(r->ini, run_cfg(r, SECTION_DATA), "max_length",
-            "%lld, but the model is made for at most %lld positions",
-            (long long)cfg_int(run_cfg(r, SECTION_DATA), "max_length"),
-            (long long)r->facts.max_positions);
-    return QFW_OK;
+    return fit_max_length(r);
 }
 
 static qfw_status open_text(run *r) {
@@ -73,14 +80,13 @@ static qfw_status open_text(run *r) {
 dataset_opts run_dataset_opts(const run *r) {
     const qfw_cfg *d = run_cfg(r, SECTION_DATA);
     const char *overlong = cfg_text(d, "overlong");
-    const int64_t max_length = cfg_int(d, "max_length");
     return (dataset_opts){.tok = r->tok,
         .host = r->host,
         .chat = r->chat,
         .system_policy =
             !strcmp(cfg_text(d, "system_turn"), "fold") ? CHAT_SYSTEM_FOLD : CHAT_SYSTEM_ERROR,
         .allow_special = (int)cfg_int(d, "special_tokens_in_content"),
-        .max_length = max_length < r->facts.max_positions ? max_length : r->facts.max_positions,
+        .max_length = cfg_int(d, "max_length"),
         .model_length = r->facts.max_positions,
         .overlong = !strcmp(overlong, "error")      ? OVERLONG_ERROR
                     : !strcmp(overlong, "truncate") ? OVERLONG_TRUNCATE

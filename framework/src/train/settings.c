@@ -215,12 +215,14 @@ static void refuse_unsupported(const run *r) {
 /* The built-in optimizer's keys mean nothing to another one. */
 static void check_optimizer_keys(const run *r) {
     static const char *const keys[] = {"weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon"};
-    const qfw_cfg *c = run_cfg(r, SECTION_OPTIMIZER);
-    for (size_t i = 0; r->optimizer_component != &adamw_component && i < COUNT(keys); i++)
+    qfw_cfg *c = r->sections[SECTION_OPTIMIZER].cfg;
+    for (size_t i = 0; r->optimizer_component != &adamw_component && i < COUNT(keys); i++) {
         if (cfg_is_set(c, keys[i]))
             (void)cfg_problem(r->ini, c, keys[i],
                 "a key of adamw, but [optimizer] use = %s; its own keys stand in [optimizer.%s]",
                 r->optimizer_component->name, r->optimizer_component->name);
+        cfg_drop(c, keys[i]);
+    }
 }
 
 /* The file that the task reads is named. */

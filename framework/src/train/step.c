@@ -171,7 +171,7 @@ static qfw_status one_step(loop *l) {
 }
 
 /* Sum over the whole set, token-weighted: eval_loss does not depend on how the set is cut into
- * batches. */
+ * batches. One that is cancelled says nothing, and is still due. */
 static qfw_status evaluate(loop *l) {
     run *r = l->r;
     pass_result sum = {0}, res;
@@ -193,33 +193,44 @@ static qfw_status evaluate(loop *l) {
         if (r->host->cancelled(r->host)) return QFW_OK;
     }
     l->p.last_eval_loss = weight > 0 ? sum.loss / weight : 0;
+    l->p.evaluated_step = l->p.step;
     return trainer_log_eval(
         l->log, r, &l->p, &sum, l->p.last_eval_loss, (double)(clock_ns() - started) * 1e-9);
 }
 
 static int is_due(uint64_t step, int64_t every) { return every > 0 && step % (uint64_t)every == 0; }
 
+/* Whether the rows of [data] eval are to be run over after this step, and have not been yet. */
+static int is_eval_due(const run *r, const progress *p) {
+    const qfw_cfg *t = run_cfg(r, SECTION_TRAINER);
+    const int64_t every =
+        cfg_int(t, "eval_steps") ? cfg_int(t, "eval_steps") : cfg_int(t, "logging_steps");
+    return p->step > 0 && p->evaluated_step != p->step &&
+           !strcmp(cfg_text(t, "eval_strategy"), "steps") &&
+           (is_due(p->step, every) || p->step == r->max_steps);
+}
+
+static qfw_status fail_stopped(const loop *l) {
+    return err_fail("E_SIGNAL", QFW_E_CANCELLED,
+        "stopped after step %llu of %llu%s, checkpoint written; hint: --resume goes on from there",
+        (unsigned long long)l->p.step, (unsigned long long)l->r->max_steps,
+        is_eval_due(l->r, &l->p) ? ", before its evaluation" : "");
+}
+
+/* A stop does not wait for an evaluation: the checkpoint says that it is due, and who resumes runs
+ * it. */
 static qfw_status after_step(loop *l) {
     run *r = l->r;
     const qfw_cfg *t = run_cfg(r, SECTION_TRAINER);
-    const int64_t logging = cfg_int(t, "logging_steps");
-    const int64_t eval_steps = cfg_int(t, "eval_steps") ? cfg_int(t, "eval_steps") : logging;
-    const int evaluates = !strcmp(cfg_text(t, "eval_strategy"), "steps");
     const int saves = !strcmp(cfg_text(t, "save_strategy"), "steps");
-    const int stops = r->host->cancelled(r->host) != 0;
     progress_bar(r, &l->p);
-    if (is_due(l->p.step, logging)) QFW_TRY(trainer_log_step(l->log, r, &l->p));
-    if (evaluates && !stops && (is_due(l->p.step, eval_steps) || l->p.step == r->max_steps))
-        QFW_TRY(evaluate(l));
+    if (is_due(l->p.step, cfg_int(t, "logging_steps"))) QFW_TRY(trainer_log_step(l->log, r, &l->p));
+    if (is_eval_due(r, &l->p) && !r->host->cancelled(r->host)) QFW_TRY(evaluate(l));
+    const int stops = r->host->cancelled(r->host) != 0;
     if (stops ||
         (saves && (is_due(l->p.step, cfg_int(t, "save_steps")) || l->p.step == r->max_steps)))
         QFW_TRY(checkpoint_save(r, &l->p));
-    if (stops && l->p.step < r->max_steps)
-        return err_fail("E_SIGNAL", QFW_E_CANCELLED,
-            "stopped after step %llu of %llu, checkpoint written; hint: --resume goes on from "
-            "there",
-            (unsigned long long)l->p.step, (unsigned long long)r->max_steps);
-    return QFW_OK;
+    return stops && (l->p.step < r->max_steps || is_eval_due(r, &l->p)) ? fail_stopped(l) : QFW_OK;
 }
 
 static qfw_status open_loop(loop *l, const char *from) {
@@ -267,6 +278,10 @@ qfw_status train_loop(run *r, const char *from, progress *p) {
     if (status == QFW_OK && !l.p.step && r->eval &&
         cfg_int(run_cfg(r, SECTION_TRAINER), "eval_on_start"))
         status = evaluate(&l);
+    if (status == QFW_OK && is_eval_due(r, &l.p)) { /* the run was stopped before it */
+        status = evaluate(&l);
+        if (status == QFW_OK && is_eval_due(r, &l.p)) status = fail_stopped(&l);
+    }
     if (status == QFW_OK) progress_bar(r, &l.p);
     while (status == QFW_OK && l.p.step < r->max_steps) {
         status = one_step(&l);

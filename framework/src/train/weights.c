@@ -212,12 +212,15 @@ static void check_dtype(const st_tensor *t) {
         t->dtype_name);
 }
 
+/* Of a weight that is missing in part, what is there is not one too many. */
 static int is_read(const run *r, const st_file *f, const char *tensor) {
     for (uint32_t i = 0; i < r->n_weights; i++) {
         const qfw_param_desc *d = &r->weights[i].desc;
         for (uint32_t s = 0; s < d->n_sources; s++)
-            if (!strcmp(d->sources[s].tensor, tensor))
-                return d->sources[s].layout == layout_of(f, d);
+            if (!strcmp(d->sources[s].tensor, tensor)) {
+                const uint32_t layout = layout_of(f, d);
+                return layout == UINT32_MAX || layout == d->sources[s].layout;
+            }
     }
     return 0;
 }
@@ -250,7 +253,7 @@ static qfw_status check_files(const run *r, const st_file *f) {
             expected++;
         }
     }
-    if (err_status() == QFW_OK && expected < st_count(f)) list_extra(r, f);
+    if (expected < st_count(f)) list_extra(r, f);
     return err_status();
 }
 
