@@ -170,7 +170,7 @@ static void test_fallback(void **state) {
     l.device.native[QFW_OP_UNARY] = l.device.native[QFW_OP_BINARY] = 0;
     const qfw_val x = input(&l), y = unary(&l, QFW_NEG, unary(&l, QFW_ABS, x));
     const qfw_val z = binary(&l, QFW_ADD, x, y);
-    assert_int_equal(plan_create(l.g, &l.device.dev, FALLBACK_ERROR, &z, 1, &p), QFW_E_UNSUPPORTED);
+    assert_int_equal(plan_create(l.g, &l.device.dev, FALLBACK_ERROR, &z, 1, &p), QFW_E_CONFIG);
     assert_null(p);
     assert_non_null(strstr(err_text(0), "backend test"));
     assert_non_null(strstr(err_text(0), "unary (2), binary (1)"));
