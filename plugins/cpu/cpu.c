@@ -9,6 +9,7 @@
 #include <cblas.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "qfw/plugin.h"
@@ -81,10 +82,28 @@ uint32_t cpu_support(const qfw_op *op) {
 
 /* --- device and memory --- */
 
+/* OpenBLAS maps a buffer for every thread that calls it, and tries for ever where it cannot: what
+ * it will need must be there. The limit is asked for first; without one nothing is tried. */
+static qfw_status check_addresses(const qfw_host *h) {
+    enum { MIB_A_THREAD = 128 }; /* BUFFER_SIZE, 32 << 22, of OpenBLAS for x86-64; others' less */
+    const uint64_t n = h->n_workers(h), bytes = n * MIB_A_THREAD << 20;
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_AS, &limit) || limit.rlim_cur == RLIM_INFINITY) return QFW_OK;
+    void *room = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (room == MAP_FAILED)
+        return qfw_fail(h, QFW_E_NOMEM,
+            "cpu: the process may have %llu KiB of addresses, too few for the %llu x %d "
+            "MiB that OpenBLAS takes; hint: raise ulimit -v, or fewer [run] threads",
+            (unsigned long long)(limit.rlim_cur >> 10), (unsigned long long)n, MIB_A_THREAD);
+    munmap(room, bytes);
+    return QFW_OK;
+}
+
 static qfw_status cpu_create(const qfw_host *h, const qfw_cfg *cfg, uint32_t i, qfw_inst **out) {
     (void)cfg;
     *out = NULL;
     if (i) return qfw_fail(h, QFW_E_DEVICE, "cpu: there is no device %u, only device 0", i);
+    QFW_TRY(check_addresses(h));
     openblas_set_num_threads(1);
     QFW_TRY(cpu_probe_sgemm(h));
     qfw_inst *be = (qfw_inst *)h->heap_alloc(h, sizeof *be, 16);

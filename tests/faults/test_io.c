@@ -234,6 +234,44 @@ static void too_few_descriptors(void **state) {
     assert_true(n_met > 0);
 }
 
+/* A limit on addresses is met with an end and a sentence, wherever it is met: OpenBLAS by itself
+ * waits for ever for a buffer. */
+static void too_few_addresses(void **state) {
+    enum { FROM = 200000, PAST = 600000, STEP = 50000 }; /* KiB */
+    char line[160];
+    int n_told = 0;
+    (void)state;
+    if (SANITIZED) skip();
+    for (int n = FROM; n < PAST; n += STEP) {
+        make_case();
+        snprintf(line, sizeof line,
+            "ulimit -v %d; exec timeout -s KILL 60 \"$0\" --ini \"$1\" --set run.threads=2", n);
+        const int code = shell(line);
+        if (code >= 127) fail_msg("%s: exit %d, %s", line, code, c.err);
+        if (code != EXIT_OK && !has_line(c.err, "^qfw: error\\[E_[A-Z_]+\\] "))
+            fail_msg("%s: exit %d, %s", line, code, c.err);
+        n_told += code == EXIT_MEMORY && strstr(c.err, "hint: raise ulimit -v") != NULL;
+    }
+    assert_true(n_told > 0);
+}
+
+/* Rows are kept in memory: where there are too many, the line is named at which it ran out. */
+static void more_rows_than_memory(void **state) {
+    enum { COPIES = 300000 };
+    static const char row[] = "{\"input_ids\": [5, 6, 7, 8], \"labels\": [-100, 6, 7, 8]}\n";
+    (void)state;
+    if (SANITIZED) skip();
+    make_case();
+    FILE *f = fopen(temp_path("case/rows.jsonl"), "w");
+    assert_non_null(f);
+    for (int i = 0; i < COPIES; i++) fputs(row, f);
+    assert_int_equal(fclose(f), 0);
+    expect("ulimit -v 220000; exec \"$0\" --ini \"$1\"", EXIT_MEMORY,
+        "^qfw: error\\[E_MEM\\] /.*/rows\\.jsonl:[0-9]+: memory: [0-9]+ times [0-9]+ bytes are "
+        "not");
+    assert_false(dir_exists(temp_path("case/out")));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(closed_and_full),
@@ -242,6 +280,8 @@ int main(void) {
         cmocka_unit_test(unreadable_inputs),
         cmocka_unit_test(unwritable_outputs),
         cmocka_unit_test(too_few_descriptors),
+        cmocka_unit_test(too_few_addresses),
+        cmocka_unit_test(more_rows_than_memory),
     };
     return cmocka_run_group_tests_name("faults/io", tests, setup, teardown);
 }

@@ -15,19 +15,7 @@
 
 #include "test.h"
 
-#if defined(__SANITIZE_ADDRESS__)
-#    define SANITIZED 1
-#elif defined(__has_feature)
-#    if __has_feature(address_sanitizer)
-#        define SANITIZED 1
-#    endif
-#endif
-#ifndef SANITIZED
-#    define SANITIZED 0
-#endif
-
-/* Sanitizers cost time, and memory without measure. A machine that is busy with other things too
- * costs SLACK times the time. */
+/* A machine that is busy with other things too costs SLACK times the time. */
 enum { SLACK = 10, MOST_SECONDS = SANITIZED ? 20 : 2, MOST_BYTES = 64 << 20, LINE_BYTES = 512 };
 
 command case_command;

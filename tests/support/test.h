@@ -12,4 +12,16 @@
 
 #include <cmocka.h>
 
+/* Sanitizers cost time, and memory and addresses without measure. */
+#if defined(__SANITIZE_ADDRESS__)
+#    define SANITIZED 1
+#elif defined(__has_feature)
+#    if __has_feature(address_sanitizer)
+#        define SANITIZED 1
+#    endif
+#endif
+#ifndef SANITIZED
+#    define SANITIZED 0
+#endif
+
 #endif
