@@ -77,6 +77,7 @@ static void check(const char *name, const char *const *more) {
     assert_int_equal(command_run(argv, &c), 0);
     if (c.exit_code) fail_msg("%s: exit %d: %s", name, c.exit_code, c.err);
     assert_non_null(strstr(c.out, "Plan for "));
+    assert_non_null(strstr(c.out, "Dry run: nothing is wrong"));
     char *text = NULL, *command_line = mem_printf("; build/qfw --ini docs/examples/ini/%s ", name);
     size_t bytes;
     assert_int_equal(file_read(ini, 1 << 20, &text, &bytes), QFW_OK);

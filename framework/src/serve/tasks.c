@@ -29,6 +29,9 @@ qfw_status task_main(const run_flags *flags, FILE *out) {
     const task *t = tasks;
     while (strcmp(t->name, cfg_text(run_cfg(r, SECTION_RUN), "task"))) t++;
     status = t->run(r, out);
+    if (status == QFW_OK && flags->dry_run && !flags->plan_only)
+        fprintf(
+            out, "\nDry run: nothing is wrong that can be known beforehand; nothing was written\n");
     run_close(r);
     return status;
 }
