@@ -153,8 +153,17 @@ qfw_status trainables_declare(run *r); /* gradients and optimizer state */
 /* The built-in optimizer: torch.optim.AdamW. */
 extern const qfw_component adamw_component;
 
-/* schedule.c: the factor of the learning rate at scheduler step s (0 for the first update). */
-double schedule_factor(const char *type, uint64_t s, uint64_t warmup, uint64_t total);
+/* schedule.c */
+typedef struct schedule {
+    const char *type;       /* lr_scheduler_type */
+    double rate;            /* at its peak */
+    double end, power;      /* of polynomial */
+    double n_cycles;        /* of cosine_with_restarts, whole */
+    uint64_t warmup, total; /* updates */
+} schedule;
+schedule schedule_of(const run *r); /* as [trainer] says; r->max_steps is known */
+/* The learning rate at scheduler step `step` (0 for the first update) of `total`. */
+double schedule_rate(const schedule *s, uint64_t step);
 
 /* step.c */
 typedef struct progress progress; /* progress.h */

@@ -250,6 +250,13 @@ static void check_together(const run *r) {
         (void)cfg_problem(r->ini, trainer, "eval_strategy", "steps, but [data] eval names no file");
     check_optimizer_keys(r);
     check_task_input(r);
+    if (cfg_real(trainer, "warmup_ratio") > 0 && cfg_int(trainer, "warmup_steps"))
+        (void)cfg_problem(
+            r->ini, trainer, "warmup_ratio", "beside warmup_steps; hint: one of the two");
+    if (!strcmp(cfg_text(trainer, "lr_scheduler_type"), "polynomial") &&
+        cfg_real(trainer, "lr_end") >= cfg_real(trainer, "learning_rate"))
+        (void)cfg_problem(r->ini, trainer, "lr_end", "%g, wanted below learning_rate, %g",
+            cfg_real(trainer, "lr_end"), cfg_real(trainer, "learning_rate"));
     if (cfg_int(trainer, "max_steps") == 0)
         (void)cfg_problem(r->ini, trainer, "max_steps", "0, wanted -1 (by epochs) or at least 1");
     if (strcmp(cfg_text(adapter, "use"), "none")) return;

@@ -140,9 +140,8 @@ static qfw_status update(loop *l) {
     if (max_norm > 0 && (float)max_norm / ((float)norm + 1e-6f) < 1)
         coef = (float)max_norm / ((float)norm + 1e-6f);
     l->p.grad_norm = norm;
-    l->p.lr =
-        cfg_real(t, "learning_rate") * schedule_factor(cfg_text(t, "lr_scheduler_type"), l->p.step,
-                                           (uint64_t)cfg_int(t, "warmup_steps"), r->max_steps);
+    const schedule rates = schedule_of(r);
+    l->p.lr = schedule_rate(&rates, l->p.step);
     return graphs_update(r, l->p.step + 1, l->p.lr, coef);
 }
 
