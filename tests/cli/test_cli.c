@@ -101,7 +101,7 @@ static void help(void **state) {
         assert_true(is_like(c.out, "`qfw plugin show NAME`"));
     }
     prints("help trainer", "^  lr_scheduler_type = linear$");
-    assert_true(is_like(c.out, "linear \\| cosine \\| constant"));
+    assert_true(is_like(c.out, "linear \\| cosine \\| cosine_with_restarts"));
     assert_false(is_like(c.out, "^\\[run\\]$"));
     prints("help optimizer.adamw", "^  adam_beta1 = 0\\.9$");
     prints("help trainer.sft", "^  completion_only_loss = auto$");

@@ -117,7 +117,7 @@ static const qfw_option trainer_options[] = {
     QFW_OPTION(QFW_OPT_INT, "save_total_limit", "0", 0, 1e6, NULL,
         "newest checkpoints kept (at least 2); 0: all"),
     QFW_OPTION(QFW_OPT_ENUM, "report_to", "none", 0, 0, "none|tensorboard",
-        "tensorboard is not supported yet"),
+        "tensorboard: event files in output_dir/runs, besides trainer_log.jsonl"),
 };
 static const qfw_option optimizer_options[] = {
     QFW_OPTION(QFW_OPT_STR, "use", "adamw", 0, 0, NULL, "adamw, or an optimizer plugin"),

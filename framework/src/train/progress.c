@@ -13,10 +13,12 @@
 #include "base/mem.h"
 #include "files/file.h"
 #include "files/json.h"
+#include "train/tensorboard.h"
 
 struct trainer_log {
     FILE *f;
     char *path;
+    tensorboard *events; /* NULL: not asked for */
 };
 
 uint64_t clock_ns(void) {
@@ -57,29 +59,36 @@ static qfw_status cut_log(const char *path, uint64_t keep_step) {
     return status;
 }
 
-qfw_status trainer_log_open(const char *folder, int append, uint64_t keep_step, trainer_log **out) {
+static qfw_status open_log(const char *folder, int append, uint64_t keep_step, trainer_log *l) {
+    l->path = path_join(folder, "trainer_log.jsonl");
+    if (!l->path) return QFW_E_NOMEM;
+    if (append) QFW_TRY(cut_log(l->path, keep_step));
+    l->f = fopen(l->path, append ? "a" : "w");
+    if (l->f) return QFW_OK;
+    return err_fail(
+        "E_OUT_CREATE", QFW_E_IO, "%s: cannot be written: %s", l->path, strerror(errno));
+}
+
+qfw_status trainer_log_open(const run *r, int append, uint64_t keep_step, trainer_log **out) {
+    const char *folder = cfg_text(run_cfg(r, SECTION_RUN), "output_dir");
+    const char *report_to = cfg_text(run_cfg(r, SECTION_TRAINER), "report_to");
+    trainer_log *l = mem_alloc(1, sizeof *l);
     *out = NULL;
-    char *path = path_join(folder, "trainer_log.jsonl");
-    if (!path) return QFW_E_NOMEM;
-    qfw_status status = append ? cut_log(path, keep_step) : QFW_OK;
-    FILE *f = status == QFW_OK ? fopen(path, append ? "a" : "w") : NULL;
-    trainer_log *l = f ? mem_alloc(1, sizeof *l) : NULL;
-    if (l) {
-        *l = (trainer_log){f, path};
-        *out = l;
-        return QFW_OK;
-    }
+    if (!l) return QFW_E_NOMEM;
+    qfw_status status = open_log(folder, append, keep_step, l);
+    if (status == QFW_OK && !strcmp(report_to, "tensorboard"))
+        status = tensorboard_open(folder, append ? keep_step + 1 : 0, &l->events);
     if (status == QFW_OK)
-        status =
-            err_fail("E_OUT_CREATE", QFW_E_IO, "%s: cannot be written: %s", path, strerror(errno));
-    if (f) fclose(f);
-    mem_free(path);
+        *out = l;
+    else
+        trainer_log_close(l);
     return status;
 }
 
 void trainer_log_close(trainer_log *l) {
     if (!l) return;
-    fclose(l->f);
+    if (l->f) fclose(l->f);
+    tensorboard_close(l->events);
     mem_free(l->path);
     mem_free(l);
 }
@@ -94,6 +103,8 @@ static qfw_status write_line(trainer_log *l, json_out *o) {
     else if (fprintf(l->f, "%s\n", text) < 0 || fflush(l->f))
         status =
             err_fail("E_IO_WRITE", QFW_E_IO, "%s: cannot be written: %s", l->path, strerror(errno));
+    else if (l->events)
+        status = tensorboard_add(l->events, text, n);
     json_out_destroy(o);
     return status;
 }

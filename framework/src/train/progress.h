@@ -27,9 +27,10 @@ uint64_t clock_ns(void); /* monotonic */
 void progress_add(progress *p, const pass_result *res, const batch *b);
 
 /* trainer_log.jsonl in output_dir, one object a line; kept open. Cut back to `keep_step` on a
- * resume: lines of later steps are dropped. */
+ * resume: lines of later steps are dropped. As [trainer] report_to says, TensorBoard's files hold
+ * the same. */
 typedef struct trainer_log trainer_log;
-qfw_status trainer_log_open(const char *folder, int append, uint64_t keep_step, trainer_log **out);
+qfw_status trainer_log_open(const run *r, int append, uint64_t keep_step, trainer_log **out);
 void trainer_log_close(trainer_log *l);
 /* The line of a log step; then the sums start anew. */
 qfw_status trainer_log_step(trainer_log *l, run *r, progress *p);

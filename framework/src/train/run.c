@@ -210,6 +210,8 @@ static void print_outputs(const run *r, const progress *p, FILE *out) {
     else
         print_file(out, "model*.safetensors", "the model, as transformers loads it");
     print_file(out, "trainer_log.jsonl", "the numbers of the run");
+    if (!strcmp(text_of(r, SECTION_TRAINER, "report_to"), "tensorboard"))
+        print_file(out, "runs/", "the same for TensorBoard");
     print_file(out, "resolved.ini", "all its settings");
     print_file(out, "manifest.json", "what went in and came out, by hash");
     if (r->flags.profile)

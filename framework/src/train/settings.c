@@ -194,7 +194,6 @@ static void refuse_unsupported(const run *r) {
         {SECTION_TRAINER, "bf16", "true", "false: fp32"},
         {SECTION_TRAINER, "fp16", "true", "false: fp32"},
         {SECTION_TRAINER, "gradient_checkpointing", "selective", "full or none"},
-        {SECTION_TRAINER, "report_to", "tensorboard", "none; trainer_log.jsonl is always written"},
         {SECTION_MODEL, "bnb_4bit_compute_dtype", "bfloat16", "float32"},
         {SECTION_MODEL, "bnb_4bit_compute_dtype", "float16", "float32"},
         {SECTION_DATA, "packing", "true", "false: batches have no padding in any case"},

@@ -256,8 +256,7 @@ static qfw_status open_loop(loop *l, const char *from) {
     } else if (starts_over) {
         QFW_TRY(checkpoint_forget(r));
     }
-    return trainer_log_open(
-        cfg_text(run_cfg(r, SECTION_RUN), "output_dir"), from != NULL, l->p.step, &l->log);
+    return trainer_log_open(r, from != NULL, l->p.step, &l->log);
 }
 
 static void close_loop(loop *l) {
