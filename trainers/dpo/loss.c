@@ -160,12 +160,14 @@ static qfw_val apo_down(maker *m) {
     return affine(m, 1, sub(m, sigmoid(m, b, m->r_w), gap), 1);
 }
 
-/* With l = b d, k = S(l / tau):  -log S(l) (1 - k) + exp(-l) k */
+/* With l = b d, k = S(l / tau):  -log S(l) (1 - k) + exp(-l) k, of which exp(-l) alone overflows
+ * where rejected is far ahead. */
 static qfw_val discopop(maker *m) {
-    const double b = m->s->beta;
-    const qfw_val k = sigmoid(m, b / m->s->discopop_tau, m->d);
+    const double b = m->s->beta, steep = b / m->s->discopop_tau;
+    const qfw_val k = sigmoid(m, steep, m->d);
     const qfw_val logistic = mul(m, log_sigmoid(m, b, m->d), affine(m, 1, k, -1));
-    return add(m, logistic, mul(m, unary(m, QFW_EXP, times(m, -b, m->d)), k));
+    const qfw_val power = sub(m, log_sigmoid(m, steep, m->d), times(m, b, m->d));
+    return add(m, logistic, unary(m, QFW_EXP, power));
 }
 
 /* max(0, 1 - b d) */
