@@ -38,6 +38,7 @@ static int report(void) {
     if (!err_count()) /* never a success: whatever failed owes us a sentence */
         (void)err_fail("E_INTERNAL", QFW_E_INTERNAL, "a call failed and did not say why");
     for (uint32_t i = 0; err_text(i); i++) log_line(QFW_LOG_ERROR, "%s", err_text(i));
+    if (err_unsaid()) log_line(QFW_LOG_ERROR, "and %u more like them", err_unsaid());
     return err_exit_code();
 }
 

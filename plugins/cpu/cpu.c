@@ -149,7 +149,9 @@ static qfw_status cpu_device_info(const qfw_host *h, uint32_t i, qfw_device_info
     out->total_bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
     out->free_bytes = read_available();
     read_name(name, sizeof name);
-    snprintf(out->name, sizeof out->name, "%s, %u threads", name, h->n_workers(h));
+    const unsigned n_threads = h->n_workers(h);
+    snprintf(
+        out->name, sizeof out->name, "%s, %u thread%s", name, n_threads, n_threads == 1 ? "" : "s");
     return QFW_OK;
 }
 

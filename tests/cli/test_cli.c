@@ -282,6 +282,9 @@ static void lost_output(void **state) {
 /* --- paths in the INI --- */
 
 /* The plugin files that an INI names are relative to it, wherever the command is run. */
+#define REST  "[backend]\nuse = cpu\n[run]\noutput_dir = out\n[data]\ntrain = run.ini\n"
+#define MODEL "[model]\npath = .\n"
+
 static void plugin_paths_of_the_ini(void **state) {
     (void)state;
     static const char *const names[] = {"open_fails", "fine", NULL};
@@ -289,21 +292,22 @@ static void plugin_paths_of_the_ini(void **state) {
     plugin_dir("beside/plugins", names);
     snprintf(ini, sizeof ini, "%s", temp_path("beside/run.ini"));
     snprintf(words, sizeof words, "--dry-run --ini %s", ini);
-    temp_text("beside/run.ini", "[model]\nuse = plugins/libqfw_backend_open_fails.so\n");
+    temp_text(
+        "beside/run.ini", "[model]\nuse = plugins/libqfw_backend_open_fails.so\npath = .\n" REST);
     fails(words, EXIT_PLUGIN,
         "E_DEV_FAULT\\].*/beside/run\\.ini:2:7: /.*/beside/plugins/libqfw_backend_open_fails\\.so: "
         "plugin_open: no such card");
-    temp_text("beside/run.ini", "[model]\nuse = ./plugins/libqfw_backend_fine.so\n");
+    temp_text("beside/run.ini", "[model]\nuse = ./plugins/libqfw_backend_fine.so\npath = .\n" REST);
     fails(words, EXIT_PLUGIN, "/run\\.ini:2:7: /.*_fine\\.so: has backend 'fine', wanted model");
-    temp_text("beside/run.ini", "[plugins]\npath = plugins\n[model]\nuse = fine\n");
+    temp_text("beside/run.ini", "[plugins]\npath = plugins\n[model]\nuse = fine\npath = .\n" REST);
     fails(words, EXIT_PLUGIN, "no libqfw_model_fine\\.so in /[^ ]*/beside/plugins, ");
-    temp_text("beside/run.ini", "[plugins]\npath = nofolder\n");
+    temp_text("beside/run.ini", "[plugins]\npath = nofolder\n" MODEL REST);
     fails(words, EXIT_PLUGIN, "/run\\.ini:2:8: plugin folder /.*/beside/nofolder: no such folder");
-    temp_text("beside/run.ini",
-        "[plugins]\nload = plugins/libqfw_backend_fine.so, plugins/libqfw_backend_open_fails.so\n");
+    temp_text("beside/run.ini", "[plugins]\nload = plugins/libqfw_backend_fine.so, "
+                                "plugins/libqfw_backend_open_fails.so\n" MODEL REST);
     fails(words, EXIT_PLUGIN, "/run\\.ini:2:8: /.*_open_fails\\.so: plugin_open: no such card");
     snprintf(words, sizeof words, "--dry-run --ini %s --set model.use=plugins/x.so", ini);
-    temp_text("beside/run.ini", "[run]\nseed = 1\n");
+    temp_text("beside/run.ini", MODEL REST);
     fails(words, EXIT_PLUGIN, "--set model\\.use: /.*/beside/plugins/x\\.so: No such file");
 }
 

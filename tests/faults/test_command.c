@@ -109,6 +109,29 @@ static void c6_all_in_one_run(void **state) {
     assert_true(has_line(case_command.err, "E_INI_UNKNOWN\\] .*:14:1: .*'max_steps'\\?"));
 }
 
+/* Of every kind at once: lines that cannot be read, plugins and files that are not there. */
+static void c6_of_every_kind(void **state) {
+    static const char *const wanted[] = {"E_INI_SYNTAX\\] .*:2:11: ':' after a key",
+        "E_NOINPUT\\] .*:6:8: model\\.path: /.*/case/gone: No such file",
+        "E_INI_RANGE\\] .*:9:5: adapter\\.r: found 0", "E_NOINPUT\\] .*:11:9: data\\.train: .*",
+        "E_INI_DUP\\] .*:15:1: key 'max_steps'", "E_PLUG_NOTFOUND\\] .*:16:7: .*'sftt'"};
+    (void)state;
+    tiny_make("case");
+    alter("run.ini", "output_dir = out", "output_dir: out");
+    alter("run.ini", "path = model", "path = gone");
+    alter("run.ini", "r = 4", "r = 0");
+    alter("run.ini", "train = rows.jsonl", "train = gone.jsonl");
+    alter("run.ini", LR, LR LR "use = sftt\n[trainer.sftt]\nbeta = 1\n");
+    refused("all", "--set=adapter.lora_dropout=2", EXIT_CONFIG, wanted[0]);
+    const char *at = case_command.err;
+    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
+        assert_true(has_line(at, wanted[i]));
+        at = strchr(at, '\n') + 1;
+    }
+    assert_true(has_line(at, "E_INI_RANGE\\] --set: adapter\\.lora_dropout: found 2"));
+    assert_null(strchr(strchr(at, '\n') + 1, '\n'));
+}
+
 static void c7_paths(void **state) {
     static const char *const kept[] = {"~/rows.jsonl", "$HOME/rows.jsonl"};
     char to[64], regex[128];
@@ -155,8 +178,8 @@ static void d_rows(void **state) {
         const char *rows, *regex;
     } rows[] = {
         /* D1 */
-        {"", "E_DATA_EMPTY\\] .*/rows\\.jsonl: no row to train on: 0 lines"},
-        {"\n \n\n", "E_DATA_EMPTY\\] .*/rows\\.jsonl: no row .*3 lines, 0 rows"},
+        {"", "E_DATA_EMPTY\\] .*/rows\\.jsonl: no row to train on; lines: 0,"},
+        {"\n \n\n", "E_DATA_EMPTY\\] .*/rows\\.jsonl: no row .*lines: 3, rows: 0,"},
         /* D2 */
         {"{\"input_ids\": [5, 6]}\n{\"input_ids\": [5, }\n", IN("JSON") "2:19: "},
         {"{\"input_ids\": [5, 6]}\n{\"input_ids\": [5", IN("JSON") "2:"},
@@ -213,7 +236,7 @@ static void d7_too_long(void **state) {
     assert_true(has_line(case_command.err, "warning: .*rows\\.jsonl: 66\\.7 % OF THE ROWS"));
     temp_text("case/rows.jsonl", "{\"input_ids\": [5, 6, 7]}\n");
     refused("all rows", "--dry-run", EXIT_DATA,
-        "E_DATA_EMPTY\\] .*/rows\\.jsonl: .*1 lines, 1 rows, of which 1 are too long");
+        "E_DATA_EMPTY\\] .*/rows\\.jsonl: .*lines: 1, rows: 1, too long: 1,");
 }
 
 /* Keys that nothing reads are one warning; marks of other systems are none. */
@@ -340,6 +363,7 @@ int main(void) {
         cmocka_unit_test(c4_too_large),
         cmocka_unit_test(c5_marks),
         cmocka_unit_test(c6_all_in_one_run),
+        cmocka_unit_test(c6_of_every_kind),
         cmocka_unit_test(c7_paths),
         cmocka_unit_test(c8_no_ini),
         cmocka_unit_test(d_rows),

@@ -168,7 +168,7 @@ static double run_rows(table_lab *l, const rows *b, double d_hidden[N][V]) {
 /* How far off, of the larger of 1 and what is wanted. */
 static double off(double found, double wanted, double one) {
     const double by = fabs(found - wanted) / fmax(one, fabs(wanted));
-    return isnan(by) ? INFINITY : by;
+    return isnan(by) ? HUGE_VAL : by;
 }
 
 /* The rate of a sequence's log-probability is that of each of its tokens; times 1 - the label's

@@ -300,11 +300,11 @@ static void test_untrained(void **state) {
 
 static void test_empty(void **state) {
     (void)state;
-    refused("", "E_DATA_EMPTY", "rows.jsonl: no row to train on: 0 lines, 0 rows");
-    refused("\n \n\t\r\n", "E_DATA_EMPTY", "3 lines, 0 rows");
+    refused("", "E_DATA_EMPTY", "rows.jsonl: no row to train on; lines: 0, rows: 0");
+    refused("\n \n\t\r\n", "E_DATA_EMPTY", "lines: 3, rows: 0");
     opts.max_length = 2;
     opts.overlong = OVERLONG_DROP;
-    refused("{\"text\": \"the for\"}", "E_DATA_EMPTY", "1 lines, 1 rows, of which 1 are too long");
+    refused("{\"text\": \"the for\"}", "E_DATA_EMPTY", "lines: 1, rows: 1, too long: 1");
     dataset *d = NULL;
     assert_error(
         dataset_open(temp_path("none.jsonl"), &opts, &d), "E_NOINPUT", EXIT_NOINPUT, "none");

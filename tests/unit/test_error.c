@@ -45,6 +45,36 @@ static void fail_replaces_and_also_adds(void **state) {
     assert_string_equal(err_text(0), "error[E_AGAIN] <error[E_ALONE] alone>");
 }
 
+static void holds_and_joins(void **state) {
+    (void)state;
+    err_fail("E_INI_ONE", QFW_E_CONFIG, "one");
+    err_hold();
+    assert_int_equal(err_count(), 0);
+    err_fail("E_PLUG_TRIED", QFW_E_UNSUPPORTED, "forgiven");
+    err_fail("E_PLUG_TWO", QFW_E_UNSUPPORTED, "two");
+    err_join();
+    assert_int_equal(err_count(), 2);
+    assert_string_equal(err_text(0), "error[E_INI_ONE] one");
+    assert_string_equal(err_text(1), "error[E_PLUG_TWO] two");
+    assert_int_equal(err_exit_code(), EXIT_CONFIG);
+    err_hold();
+    for (int i = 0; i < 51; i++) err_also("E_INI_X", QFW_E_CONFIG, "problem %d", i);
+    err_join();
+    assert_int_equal(err_count(), 50);
+    assert_int_equal(err_unsaid(), 3);
+}
+
+static void sorts_by_line(void **state) {
+    static const char *const sorted[] = {"x.ini:2:9: b", "x.ini:2:1: c", "x.ini:10:1: a",
+        "x.ini: missing", "--set a.b: bad", "yx.ini:1:1: another"};
+    static const int told[] = {2, 3, 0, 4, 5, 1};
+    (void)state;
+    err_clear();
+    for (int i = 0; i < 6; i++) err_also("E_X", QFW_E_IO, "%s", sorted[told[i]]);
+    err_sort("x.ini");
+    for (uint32_t i = 0; i < 6; i++) assert_string_equal(err_text(i) + 11, sorted[i]);
+}
+
 static void counts_past_fifty(void **state) {
     (void)state;
     err_clear();
@@ -215,6 +245,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(keeps_the_sentence),
         cmocka_unit_test(fail_replaces_and_also_adds),
+        cmocka_unit_test(holds_and_joins),
+        cmocka_unit_test(sorts_by_line),
         cmocka_unit_test(counts_past_fifty),
         cmocka_unit_test(prefix_goes_before_the_last),
         cmocka_unit_test(escapes_what_a_terminal_acts_on),

@@ -6,19 +6,27 @@
  */
 #include "base/error.h"
 
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* "qfw: ", one sentence and the newline make a line of at most 512 bytes. */
 enum { SENTENCE_BYTES = 507, MAX_SENTENCES = 50, RAW_BYTES = 2048, MAX_WORD = 64 };
 
-static _Thread_local struct {
+typedef struct sentence {
     const char *name;
     qfw_status status;
+    char text[SENTENCE_BYTES];
+} sentence;
+
+typedef struct err_record {
     uint32_t n, n_unsaid;
-    char text[MAX_SENTENCES][SENTENCE_BYTES];
-} record;
+    sentence said[MAX_SENTENCES];
+} err_record;
+
+static _Thread_local err_record record, held;
 
 /* The longest matching prefix decides; what matches none is our own bug or a plugin's. */
 static const struct {
@@ -81,7 +89,7 @@ void err_escape(char *dst, size_t cap, const char *text) {
     dst[used] = 0;
 }
 
-static void err_keep(const char *name, const char *fmt, va_list args) {
+static void err_keep(const char *name, qfw_status status, const char *fmt, va_list args) {
     char raw[RAW_BYTES];
     if (record.n == MAX_SENTENCES) {
         record.n_unsaid++;
@@ -90,41 +98,42 @@ static void err_keep(const char *name, const char *fmt, va_list args) {
     const int head = snprintf(raw, sizeof raw, "error[%s] ", name);
     if (head > 0 && (size_t)head < sizeof raw)
         vsnprintf(raw + head, sizeof raw - (size_t)head, fmt, args);
-    err_escape(record.text[record.n++], SENTENCE_BYTES, raw);
+    sentence *s = &record.said[record.n++];
+    s->name = name;
+    s->status = status;
+    err_escape(s->text, sizeof s->text, raw);
 }
 
 qfw_status err_fail(const char *name, qfw_status code, const char *fmt, ...) {
     va_list args;
-    record.name = name;
-    record.status = code;
     va_start(args, fmt);
     /* The arguments may point into the record (err_text): it is emptied but not yet overwritten
      * while err_keep formats into its own buffer. */
     record.n = record.n_unsaid = 0;
-    err_keep(name, fmt, args);
+    err_keep(name, code, fmt, args);
     va_end(args);
     return code;
 }
 
 qfw_status err_also(const char *name, qfw_status code, const char *fmt, ...) {
     va_list args;
-    if (record.n == 0) {
-        record.name = name;
-        record.status = code;
-    }
     va_start(args, fmt);
-    err_keep(name, fmt, args);
+    err_keep(name, code, fmt, args);
     va_end(args);
     return code;
+}
+
+/* What stands behind "error[NAME] "; names hold no ']'. */
+static char *err_body(char *text) {
+    char *close = strchr(text, ']');
+    return close ? close + 2 : text;
 }
 
 void err_prefix(const char *fmt, ...) {
     char raw[RAW_BYTES];
     va_list args;
     if (record.n == 0) return;
-    char *text = record.text[record.n - 1];
-    const char *body = strchr(text, ']'); /* names hold no ']' */
-    body = body ? body + 2 : text;
+    char *text = record.said[record.n - 1].text, *body = err_body(text);
     const int head = snprintf(raw, sizeof raw, "%.*s", (int)(body - text), text);
     va_start(args, fmt);
     const int said = vsnprintf(raw + head, sizeof raw / 2, fmt, args);
@@ -136,24 +145,57 @@ void err_prefix(const char *fmt, ...) {
     err_escape(text, SENTENCE_BYTES, raw);
 }
 
-void err_clear(void) {
-    record.n = record.n_unsaid = 0;
-    record.name = NULL;
-    record.status = QFW_OK;
+void err_clear(void) { record.n = record.n_unsaid = 0; }
+
+void err_hold(void) {
+    held = record;
+    err_clear();
+}
+
+void err_join(void) {
+    for (uint32_t i = 0; i < record.n; i++) {
+        if (held.n < MAX_SENTENCES)
+            held.said[held.n++] = record.said[i];
+        else
+            held.n_unsaid++;
+    }
+    held.n_unsaid += record.n_unsaid;
+    record = held;
+}
+
+/* The line of `path` that the sentence is about; the largest number: none. */
+static unsigned long err_line(sentence *s, const char *path) {
+    const char *body = err_body(s->text);
+    const size_t n = strlen(path);
+    const int has =
+        !strncmp(body, path, n) && body[n] == ':' && body[n + 1] >= '0' && body[n + 1] <= '9';
+    return has ? strtoul(body + n + 1, NULL, 10) : ULONG_MAX;
+}
+
+void err_sort(const char *path) {
+    for (uint32_t i = 1; i < record.n; i++) {
+        const sentence s = record.said[i];
+        const unsigned long line = err_line(&record.said[i], path);
+        uint32_t at = i;
+        for (; at > 0 && err_line(&record.said[at - 1], path) > line; at--)
+            record.said[at] = record.said[at - 1];
+        record.said[at] = s;
+    }
 }
 
 uint32_t err_count(void) { return record.n; }
 uint32_t err_unsaid(void) { return record.n_unsaid; }
-const char *err_text(uint32_t i) { return i < record.n ? record.text[i] : NULL; }
-const char *err_name(void) { return record.name ? record.name : ""; }
-qfw_status err_status(void) { return record.status; }
+const char *err_text(uint32_t i) { return i < record.n ? record.said[i].text : NULL; }
+const char *err_name(void) { return record.n ? record.said[0].name : ""; }
+qfw_status err_status(void) { return record.n ? record.said[0].status : QFW_OK; }
 
 int err_exit_code(void) {
+    const char *name = err_name();
     size_t longest = 0;
-    int code = record.name ? EXIT_INTERNAL : EXIT_OK;
-    for (size_t i = 0; record.name && i < sizeof exit_codes / sizeof *exit_codes; i++) {
+    int code = record.n ? EXIT_INTERNAL : EXIT_OK;
+    for (size_t i = 0; i < sizeof exit_codes / sizeof *exit_codes; i++) {
         const size_t n = strlen(exit_codes[i].prefix);
-        if (n > longest && strncmp(record.name, exit_codes[i].prefix, n) == 0) {
+        if (n > longest && strncmp(name, exit_codes[i].prefix, n) == 0) {
             longest = n;
             code = exit_codes[i].code;
         }

@@ -38,6 +38,15 @@ QFW_PRINTF(3, 4) qfw_status err_also(const char *name, qfw_status code, const ch
 QFW_PRINTF(1, 2) void err_prefix(const char *fmt, ...);
 void err_clear(void);
 
+/* Set aside what is recorded and begin anew, for calls that may fail and be forgiven; err_join puts
+ * it back in front of what was recorded since. One level. */
+void err_hold(void);
+void err_join(void);
+
+/* Put the sentences about lines of the file ("path:7:3: ...") first, by line; the others keep
+ * their order behind them. */
+void err_sort(const char *path);
+
 uint32_t err_count(void);  /* sentences kept */
 uint32_t err_unsaid(void); /* further problems, only counted */
 /* "error[E_INI_UNKNOWN] sft.ini:7:3: ..."; NULL past the last */

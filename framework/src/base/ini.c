@@ -295,7 +295,8 @@ static void ini_run(reader *r) {
         ini_problem(r, "E_INI_SYNTAX", 1, "a line that cannot be read (%d)", refused);
 }
 
-qfw_status ini_parse_text(const char *text, size_t n, const char *path, ini **out) {
+/* What can be read comes out even where lines are bad, unless memory has run out. */
+static qfw_status parse(const char *text, size_t n, const char *path, ini **out) {
     *out = NULL;
     err_clear();
     ini *i = mem_alloc(1, sizeof *i);
@@ -308,11 +309,24 @@ qfw_status ini_parse_text(const char *text, size_t n, const char *path, ini **ou
         status = r->status;
     }
     mem_free(r);
-    if (status == QFW_OK)
-        *out = i;
-    else
+    if (i) i->damaged = status != QFW_OK;
+    if (status == QFW_E_NOMEM)
         ini_destroy(i);
+    else
+        *out = i;
     return status;
+}
+
+static qfw_status drop_damaged(qfw_status status, ini **out) {
+    if (status != QFW_OK) {
+        ini_destroy(*out);
+        *out = NULL;
+    }
+    return status;
+}
+
+qfw_status ini_parse_text(const char *text, size_t n, const char *path, ini **out) {
+    return drop_damaged(parse(text, n, path, out), out);
 }
 
 /* Read a regular file whole, or one byte more than may be. */
@@ -346,14 +360,21 @@ static qfw_status ini_slurp(const char *path, char **text, size_t *n) {
     return status;
 }
 
-qfw_status ini_read(const char *path, ini **out) {
+static qfw_status read_file(const char *path, ini **out) {
     char *text = NULL;
     size_t n = 0;
     *out = NULL;
     qfw_status status = ini_slurp(path, &text, &n);
-    if (status == QFW_OK) status = ini_parse_text(text, n, path, out);
+    if (status == QFW_OK) status = parse(text, n, path, out);
     mem_free(text);
     return status;
+}
+
+qfw_status ini_read(const char *path, ini **out) { return drop_damaged(read_file(path, out), out); }
+
+qfw_status ini_salvage(const char *path, ini **out) {
+    const qfw_status status = read_file(path, out);
+    return *out ? QFW_OK : status;
 }
 
 void ini_destroy(ini *i) {
@@ -430,5 +451,11 @@ const char *ini_place(const ini *i, const ini_entry *e, int value, char *buf, si
         snprintf(buf, cap, "--set %s.%s", e->section, e->key);
     else
         snprintf(buf, cap, "%s:%u:%u", i->path, e->line, value ? e->value_col : e->key_col);
+    return buf;
+}
+
+const char *ini_place_named(const ini *i, const ini_entry *e, char *buf, size_t cap) {
+    if (e->line) return ini_place(i, e, 1, buf, cap);
+    snprintf(buf, cap, "--set");
     return buf;
 }

@@ -29,10 +29,14 @@ typedef struct ini {
         uint32_t used;
     } * sections;
     size_t n_sections, cap_sections;
+    int damaged; /* lines were left out: what is missing may have stood there */
 } ini;
 
 qfw_status ini_read(const char *path, ini **out); /* E_INI_*; 66 when missing or unreadable */
 qfw_status ini_parse_text(const char *text, size_t n, const char *path, ini **out);
+/* As ini_read, but lines that are wrong are told (err_count), and the others come out all the same,
+ * so that everything that is wrong with a file can be told in one run. */
+qfw_status ini_salvage(const char *path, ini **out);
 void ini_destroy(ini *i);
 /* "section.key=value" from the command line: replaces or adds. E_USAGE where it has another form.
  * The section is what stands before the last dot of the name. */
@@ -40,5 +44,7 @@ qfw_status ini_set(ini *i, const char *assignment);
 ini_entry *ini_find(const ini *i, const char *section, const char *key); /* NULL: not there */
 /* "sft.ini:7:3" or "--set trainer.x" for messages, into buf. */
 const char *ini_place(const ini *i, const ini_entry *e, int value, char *buf, size_t cap);
+/* Of the value, where the message goes on with "section.key": "sft.ini:7:3" or "--set". */
+const char *ini_place_named(const ini *i, const ini_entry *e, char *buf, size_t cap);
 
 #endif

@@ -108,9 +108,9 @@ static int fill_value(checker *c, qfw_cfg *cfg, uint64_t at) {
         if (good == 0)
             note_problem(
                 c, err_also(strstr(why, "allowed: ") ? "E_INI_RANGE" : "E_INI_TYPE", QFW_E_CONFIG,
-                       "%s: %s.%s: found %s", ini_place(c->i, entry, 1, place, sizeof place),
+                       "%s: %s.%s: found %s", ini_place_named(c->i, entry, place, sizeof place),
                        cfg->section, o->key, why));
-    } else if (o->flags & QFW_OPT_REQUIRED)
+    } else if (o->flags & QFW_OPT_REQUIRED && !c->i->damaged)
         note_problem(
             c, err_also("E_INI_MISSING", QFW_E_CONFIG, "%s: %s.%s: missing, wanted %s (%s)",
                    c->i->path, cfg->section, o->key, value_type(o), o->help));
@@ -216,7 +216,7 @@ static void check_unknown_sections(checker *c) {
         const char *name = c->i->sections[s].name;
         char place[MAX_PLACE];
         int other = 0;
-        c->i->sections[s].used = schema_find(c, name) != NULL;
+        c->i->sections[s].used |= schema_find(c, name) != NULL;
         if (c->i->sections[s].used) continue;
         snprintf(place, sizeof place, "%s:%u:1", c->i->path, c->i->sections[s].line);
         if (c->i->sections[s].line == 0) snprintf(place, sizeof place, "--set %s", name);
@@ -235,7 +235,6 @@ static void check_unknown_sections(checker *c) {
 qfw_status option_check(
     ini *i, schema_section *sections, uint32_t n, const char *const *others, uint32_t n_others) {
     checker c = {.i = i, .sections = sections, .n = n, .others = others, .n_others = n_others};
-    err_clear();
     for (uint32_t s = 0; s < n; s++) sections[s].cfg = NULL;
     QFW_TRY(find_folder(&c));
     for (uint32_t s = 0; s < n; s++)
@@ -368,6 +367,6 @@ qfw_status cfg_problem(const ini *i, const qfw_cfg *c, const char *key, const ch
     vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
     snprintf(place, sizeof place, "%s", i->path);
-    if (v && v->entry) ini_place(i, v->entry, 1, place, sizeof place);
+    if (v && v->entry) ini_place_named(i, v->entry, place, sizeof place);
     return err_also("E_INI_VALUE", QFW_E_CONFIG, "%s: %s.%s: %s", place, c->section, key, text);
 }

@@ -31,7 +31,7 @@ typedef struct schema_section {
     qfw_cfg *cfg; /* filled by option_check */
 } schema_section;
 
-/* err_clear, then every problem err_also'ed. Each section gets its cfg, also when there are
+/* Every problem err_also'ed. Each section gets its cfg, also when there are
  * problems: a key whose value is bad then answers its default, so that the caller may look for
  * contradictions in the same run. option_free in any case. After QFW_E_NOMEM there are no cfgs.
  * Paths are resolved against the INI's folder. Sections named "" are skipped. The cfgs point

@@ -189,8 +189,8 @@ static qfw_status read_set(reading *r, uint64_t max_line) {
     QFW_TRY(read_rows(r, max_line));
     if (r->d->n == 0)
         return err_fail("E_DATA_EMPTY", QFW_E_DATA,
-            "%s: no row to train on: %" PRIu64 " lines, %" PRIu64 " rows, of which %" PRIu64
-            " are too long and %" PRIu64 " have no trained token",
+            "%s: no row to train on; lines: %" PRIu64 ", rows: %" PRIu64 ", too long: %" PRIu64
+            ", without a trained token: %" PRIu64,
             r->d->path, f->lines, f->rows, f->dropped_long, f->dropped_untrained);
     set_pointers(r->d);
     QFW_TRY(measure(r->d));

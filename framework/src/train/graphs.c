@@ -22,7 +22,8 @@ qfw_status graphs_place(const run *r, graph *g, const qfw_val *keep, uint32_t n_
     const qfw_status status = plan_create(g, &r->dev, fallback, keep, n_keep, out);
     const ini_entry *e = ini_find(r->ini, "backend", "fallback");
     char place[512];
-    if (status == QFW_E_CONFIG && e) err_prefix("%s", ini_place(r->ini, e, 1, place, sizeof place));
+    if (status == QFW_E_CONFIG && e)
+        err_prefix("%s", ini_place_named(r->ini, e, place, sizeof place));
     return status;
 }
 

@@ -34,7 +34,7 @@ static qfw_status created(const run *r, uint32_t own, qfw_status status) {
         const ini_entry *e = c->values[i].entry;
         snprintf(key, sizeof key, "%s.%s:", c->section, c->options[i].key);
         if (e && strstr(err_text(0), key))
-            err_prefix("%s", ini_place(r->ini, e, 1, place, sizeof place));
+            err_prefix("%s", ini_place_named(r->ini, e, place, sizeof place));
     }
     return status;
 }

@@ -4,9 +4,11 @@
  * that a person sees all problems of an INI in one run.
  */
 #define _XOPEN_SOURCE 700
+#include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -150,19 +152,38 @@ static qfw_status pick_backend(run *r) {
     return name_backend(r);
 }
 
-static qfw_status open_plugins(run *r) {
-    QFW_TRY(open_component(
-        r, QFW_KIND_MODEL, SECTION_MODEL, SECTION_MODEL_OWN, &r->model_file, &r->model_component));
-    QFW_TRY(open_component(r, QFW_KIND_TRAINER, SECTION_TRAINER, SECTION_TRAINER_OWN,
-        &r->trainer_file, &r->trainer_component));
-    if (!strcmp(use_of(r, SECTION_OPTIMIZER), adamw_component.name)) {
+/* Nothing can be said about the keys of a plugin that could not be opened. */
+static void excuse_sections(const run *r, uint32_t kind) {
+    const char *name = plugin_kind_name(kind);
+    const size_t n = strlen(name);
+    for (size_t i = 0; i < r->ini->n_sections; i++)
+        if (!strncmp(r->ini->sections[i].name, name, n) && r->ini->sections[i].name[n] == '.')
+            r->ini->sections[i].used = 1;
+}
+
+/* Whatever is wrong with one plugin, the rest of the INI is looked at, too. */
+static void try_component(run *r, uint32_t kind, uint32_t section, uint32_t own,
+    const plugin **file, const qfw_component **out) {
+    err_hold();
+    const int picks = kind == QFW_KIND_BACKEND && !strcmp(use_of(r, section), "auto");
+    if ((picks ? pick_backend(r) : open_component(r, kind, section, own, file, out)) == QFW_OK)
+        err_clear();
+    else
+        excuse_sections(r, kind);
+    err_join();
+}
+
+static void open_plugins(run *r) {
+    try_component(
+        r, QFW_KIND_MODEL, SECTION_MODEL, SECTION_MODEL_OWN, &r->model_file, &r->model_component);
+    try_component(r, QFW_KIND_TRAINER, SECTION_TRAINER, SECTION_TRAINER_OWN, &r->trainer_file,
+        &r->trainer_component);
+    if (!strcmp(use_of(r, SECTION_OPTIMIZER), adamw_component.name))
         r->optimizer_component = &adamw_component; /* its keys stand in [optimizer] itself */
-    } else {
-        QFW_TRY(open_component(r, QFW_KIND_OPTIMIZER, SECTION_OPTIMIZER, SECTION_OPTIMIZER_OWN,
-            &r->optimizer_file, &r->optimizer_component));
-    }
-    if (!strcmp(use_of(r, SECTION_BACKEND), "auto")) return pick_backend(r);
-    return open_component(
+    else
+        try_component(r, QFW_KIND_OPTIMIZER, SECTION_OPTIMIZER, SECTION_OPTIMIZER_OWN,
+            &r->optimizer_file, &r->optimizer_component);
+    try_component(
         r, QFW_KIND_BACKEND, SECTION_BACKEND, SECTION_BACKEND_OWN, &r->backend_file, &r->backend);
 }
 
@@ -172,16 +193,20 @@ static qfw_status each_plugin_path(run *r, const char *key, qfw_status (*take)(c
     char path[PATH_MAX], place[512];
     if (!e) return QFW_OK;
     QFW_TRY(make_absolute(r, e, ",", 1));
+    err_hold();
     for (const char *at = e->value; *at;) {
         const size_t n = strcspn(at, ",");
         snprintf(path, sizeof path, "%.*s", (int)n, at);
         const qfw_status status = take(path);
         if (status != QFW_OK) {
             err_prefix("%s", ini_place(r->ini, e, 1, place, sizeof place));
+            err_join();
             return status;
         }
         at += n + (at[n] == ',');
     }
+    err_clear();
+    err_join();
     return QFW_OK;
 }
 
@@ -215,6 +240,7 @@ static void refuse_unsupported(const run *r) {
 static void check_optimizer_keys(const run *r) {
     static const char *const keys[] = {"weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon"};
     qfw_cfg *c = r->sections[SECTION_OPTIMIZER].cfg;
+    if (!r->optimizer_component) return;
     for (size_t i = 0; r->optimizer_component != &adamw_component && i < COUNT(keys); i++) {
         if (cfg_is_set(c, keys[i]))
             (void)cfg_problem(r->ini, c, keys[i],
@@ -235,10 +261,35 @@ static void check_task_input(const run *r) {
         {"pairs", SECTION_PAIRS, "set"}};
     const char *task = cfg_text(run_cfg(r, SECTION_RUN), "task");
     for (size_t i = 0; i < COUNT(inputs); i++)
-        if (!strcmp(task, inputs[i].task) &&
+        if (!r->ini->damaged && !strcmp(task, inputs[i].task) &&
             !*cfg_text(run_cfg(r, inputs[i].section), inputs[i].key))
             (void)cfg_problem(r->ini, run_cfg(r, inputs[i].section), inputs[i].key,
                 "missing, and task = %s needs it", task);
+}
+
+/* Files and folders that the run will read are there. */
+static void check_there(const run *r) {
+    static const struct {
+        const char *task; /* NULL: any */
+        uint32_t section;
+        const char *key;
+    } inputs[] = {{NULL, SECTION_MODEL, "path"}, {NULL, SECTION_ADAPTER, "path"},
+        {"train", SECTION_DATA, "train"}, {"train", SECTION_DATA, "eval"},
+        {"generate", SECTION_GENERATE, "input"}, {"score", SECTION_SCORE, "input"},
+        {"evaluate", SECTION_EVALUATE, "set"}, {"pairs", SECTION_PAIRS, "set"}};
+    const char *task = cfg_text(run_cfg(r, SECTION_RUN), "task");
+    for (size_t i = 0; i < COUNT(inputs); i++) {
+        const qfw_cfg *c = run_cfg(r, inputs[i].section);
+        const char *path = cfg_text(c, inputs[i].key);
+        const ini_entry *e = ini_find(r->ini, c->section, inputs[i].key);
+        struct stat info;
+        char place[512];
+        if (!e || !*path || (inputs[i].task && strcmp(task, inputs[i].task))) continue;
+        if (stat(path, &info))
+            (void)err_also("E_NOINPUT", QFW_E_IO, "%s: %s.%s: %s: %s",
+                ini_place_named(r->ini, e, place, sizeof place), c->section, inputs[i].key, path,
+                strerror(errno));
+    }
 }
 
 /* Keys that contradict each other. */
@@ -249,6 +300,7 @@ static void check_together(const run *r) {
         (void)cfg_problem(r->ini, trainer, "eval_strategy", "steps, but [data] eval names no file");
     check_optimizer_keys(r);
     check_task_input(r);
+    check_there(r);
     if (cfg_real(trainer, "warmup_ratio") > 0 && cfg_int(trainer, "warmup_steps"))
         (void)cfg_problem(
             r->ini, trainer, "warmup_ratio", "beside warmup_steps; hint: one of the two");
@@ -297,14 +349,14 @@ static qfw_status resolve_lists(run *r) {
 qfw_status settings_read(run *r) {
     enum { MAX_OTHERS = 64 };
     const char *others[MAX_OTHERS];
-    QFW_TRY(ini_read(r->flags.ini_path, &r->ini));
+    QFW_TRY(ini_salvage(r->flags.ini_path, &r->ini));
     for (uint32_t i = 0; i < r->flags.n_set; i++) QFW_TRY(ini_set(r->ini, r->flags.set[i]));
     if (r->flags.resume) QFW_TRY(ini_set(r->ini, "run.resume_from_checkpoint=auto"));
     memcpy(r->sections, core_schema, sizeof core_schema);
     QFW_TRY(resolve_lists(r));
-    QFW_TRY(each_plugin_path(r, "path", plugin_search_add));
-    QFW_TRY(each_plugin_path(r, "load", plugin_load));
-    QFW_TRY(open_plugins(r));
+    (void)each_plugin_path(r, "path", plugin_search_add);
+    (void)each_plugin_path(r, "load", plugin_load);
+    open_plugins(r);
     for (uint32_t s = 0; s < MAX_SECTIONS; s++)
         if (!r->sections[s].section)
             r->sections[s] = (schema_section){"", NULL, 0, NULL}; /* an unused place */
@@ -314,5 +366,6 @@ qfw_status settings_read(run *r) {
         refuse_unsupported(r);
         check_together(r);
     }
+    err_sort(r->ini->path);
     return err_status();
 }
