@@ -76,8 +76,9 @@ static int list_plugins(void) {
         print_line("           %s", facts.path);
         if (facts.problem[0]) print_line("           %s", facts.problem);
     }
-    print_line("%-10s %-12s %-8s built in  %s", "optimizer", adamw_component.name, "",
-        adamw_component.summary);
+    const qfw_component *c;
+    for (uint32_t i = 0; (c = optimizer_built_in(i)) != NULL; i++)
+        print_line("%-10s %-12s %-8s built in  %s", "optimizer", c->name, "", c->summary);
     if (!n)
         printf("no plugin files were found; --plugin-dir or QFW_PLUGIN_PATH say where to look\n");
     return EXIT_OK;
@@ -123,9 +124,8 @@ static int help_section(const char *name) {
     return EXIT_OK;
 }
 
-/* The optimizer that is part of qfw. */
-static int show_adamw(void) {
-    printf("optimizer %s: %s\n  built in\n\n", adamw_component.name, adamw_component.summary);
+static int show_optimizer(const qfw_component *c) {
+    printf("optimizer %s: %s\n  built in\n\n", c->name, c->summary);
     return help_section("optimizer");
 }
 
@@ -142,7 +142,7 @@ static int show_any(const char *use) {
         if (is_file && strcmp(err_name(), "E_PLUG_KIND")) return report();
         if (!broken && strcmp(err_name(), "E_PLUG_NOTFOUND")) broken = *kind;
     }
-    if (!strcmp(use, adamw_component.name)) return show_adamw();
+    if ((c = optimizer_by_name(use)) != NULL) return show_optimizer(c);
     if (broken)
         (void)plugin_open(broken, use, &p, &c); /* its reason again */
     else
@@ -160,8 +160,8 @@ static int show_plugin(int argc, char **argv) {
     if (argc > 2) return too_many(argv[2]);
     if (argc == 1) return show_any(argv[0]);
     if (!plugin_kind(argv[0])) return bad_usage("no kind of plugin is called", argv[0]);
-    if (plugin_kind(argv[0]) == QFW_KIND_OPTIMIZER && !strcmp(argv[1], adamw_component.name))
-        return show_adamw();
+    if (plugin_kind(argv[0]) == QFW_KIND_OPTIMIZER && (c = optimizer_by_name(argv[1])) != NULL)
+        return show_optimizer(c);
     return plugin_open(argv[0], argv[1], &p, &c) == QFW_OK ? show_component(p, c) : report();
 }
 
@@ -173,7 +173,10 @@ static int plugin_command(int argc, char **argv) {
 
 static int help(int argc, char **argv) {
     if (argc > 1) return too_many(argv[1]);
-    if (argc > 0 && !strcmp(argv[0], "optimizer.adamw")) return show_adamw();
+    if (argc > 0 && !strncmp(argv[0], "optimizer.", 10)) {
+        const qfw_component *c = optimizer_by_name(argv[0] + 10);
+        if (c) return show_optimizer(c);
+    }
     if (argc > 0) return help_section(argv[0]);
     printf("%s\nSections of the INI:\n\n", usage);
     for (uint32_t i = 0; i < CORE_SECTIONS; i++)

@@ -35,6 +35,9 @@ static inline float *cpu_f32(const qfw_tensor *t) {
 static inline const int32_t *cpu_i32(const qfw_tensor *t) {
     return (const int32_t *)((const char *)t->mem->data + t->offset);
 }
+static inline uint8_t *cpu_u8(const qfw_tensor *t) {
+    return (uint8_t *)((char *)t->mem->data + t->offset);
+}
 static inline int64_t cpu_min(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t cpu_panels(int64_t n, int64_t size) { return (n + size - 1) / size; }
 static inline int64_t cpu_padded(int64_t n, int64_t size) { return cpu_panels(n, size) * size; }
@@ -102,6 +105,8 @@ CPU_KERNEL(embed_bwd)
 CPU_KERNEL(token_logprob)
 CPU_KERNEL(token_logprob_bwd)
 CPU_KERNEL(adamw)
+CPU_KERNEL(quant8)
+CPU_KERNEL(dequant8)
 CPU_KERNEL(copy)
 CPU_KERNEL(fill)
 CPU_KERNEL(scale)

@@ -53,23 +53,35 @@ static void expect_same(const lab *l, const char *name, const char *before, size
     mem_free(now);
 }
 
-static void resumed_is_uninterrupted(void **state) {
+static void expect_resumed_is_uninterrupted(const char *const *set, uint32_t n_set) {
     static const char *const files[] = {"out/checkpoint-8/trainer.safetensors",
         "out/checkpoint-8/trainer_state.json", "out/adapter_model.safetensors"};
     char *before[3];
     size_t n[3];
-    (void)state;
     lab *l = open_lab();
-    lab_ok(run_again(l, NULL, 0, 0));
+    lab_ok(run_again(l, set, n_set, 0));
     for (int i = 0; i < 3; i++) before[i] = lab_contents(l, files[i], &n[i]);
     drop(l, "out/checkpoint-8");
     drop(l, "out/checkpoint-6");
-    lab_ok(run_again(l, NULL, 0, 1));
+    lab_ok(run_again(l, set, n_set, 1));
     for (int i = 0; i < 3; i++) {
         expect_same(l, files[i], before[i], n[i]);
         mem_free(before[i]);
     }
     lab_close(l);
+}
+
+static void resumed_is_uninterrupted(void **state) {
+    (void)state;
+    expect_resumed_is_uninterrupted(NULL, 0);
+}
+
+/* States of 8 bits beside those of small tensors, which stay wide. */
+static void resumed_is_uninterrupted_in_8_bits(void **state) {
+    static const char *const set[] = {
+        "optimizer.use=adamw_8bit", "adapter.r=16", "adapter.target_modules=q_proj, down_proj"};
+    (void)state;
+    expect_resumed_is_uninterrupted(set, 3);
 }
 
 static void expect_error(const char *name, const char *part) {
@@ -213,6 +225,7 @@ static void earlier_checkpoint_wins(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(resumed_is_uninterrupted),
+        cmocka_unit_test(resumed_is_uninterrupted_in_8_bits),
         cmocka_unit_test(another_run_is_refused),
         cmocka_unit_test(a_finished_run_is_left_alone),
         cmocka_unit_test(damaged_checkpoint_is_passed_over),

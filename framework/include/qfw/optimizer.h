@@ -15,7 +15,8 @@
 typedef struct qfw_opt_param {
     uint32_t size, rank;
     int64_t dim[QFW_MAX_DIMS];
-    uint32_t decay, rsv; /* 1: weight decay applies (not to norms) */
+    uint32_t decay; /* 1: weight decay applies (not to norms) */
+    uint32_t role;  /* QFW_ROLE_*; an adapter's matrices are QFW_ROLE_LINEAR */
     const char *name;
 } qfw_opt_param;
 QFW_SEALED(qfw_opt_param, name);
@@ -44,7 +45,10 @@ typedef struct qfw_optimizer {
      * `coef` F32[1] multiplies the gradient (clipping).   [inst] */
     qfw_status (*emit_step)(qfw_inst *o, qfw_graph *g, const qfw_opt_param *p, qfw_val param,
         qfw_val grad, const qfw_val *state, qfw_val scalars, qfw_val coef);
+    /* Fill an input that emit_step declared; asked for before each update. NULL: it declares none.
+     *                                                                               [any] */
+    qfw_status (*fill)(qfw_inst *o, const char *name, void *data, uint64_t bytes);
 } qfw_optimizer;
-QFW_SEALED(qfw_optimizer, emit_step);
+QFW_SEALED(qfw_optimizer, fill);
 
 #endif

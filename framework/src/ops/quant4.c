@@ -155,19 +155,26 @@ typedef struct map8 {
 } map8;
 
 static map8 dynamic;
+static float unsigned_map[256];
 static pthread_once_t dynamic_once = PTHREAD_ONCE_INIT;
 
-static void make_dynamic(void) {
+/* In each decade of 7 the middles of `first` steps, then of twice as many; returns how many. */
+static int fill_decades(int first, float *value) {
     static const float power[7] = {1e-6f, 1e-5f, 1e-4f, 1e-3f, 1e-2f, 1e-1f, 1.0f};
-    map8 *const m = &dynamic;
-    int above = 128; /* the values above zero start here; 127 is zero itself */
+    int made = 0;
     for (int i = 0; i < 7; i++) {
-        const int n = (1 << i) + 1;
-        for (int k = 0; k + 1 < n; k++, above++) {
-            m->value[above] = power[i] * ((linspace(k, n) + linspace(k + 1, n)) / 2);
-            m->value[254 - above] = -m->value[above];
-        }
+        const int n = (first << i) + 1;
+        for (int k = 0; k + 1 < n; k++)
+            value[made++] = power[i] * ((linspace(k, n) + linspace(k + 1, n)) / 2);
     }
+    return made;
+}
+
+static void make_dynamic(void) {
+    map8 *const m = &dynamic;
+    const int n = fill_decades(1, m->value + 128); /* 127 is zero itself */
+    for (int i = 0; i < n; i++) m->value[126 - i] = -m->value[128 + i];
+    unsigned_map[1 + fill_decades(2, unsigned_map + 1)] = 1.0f;
     m->value[127] = 0.0f;
     m->value[255] = 1.0f;
     for (int i = 0; i < 255; i++) m->middle[i] = (m->value[i] + m->value[i + 1]) * 0.5f;
@@ -179,6 +186,11 @@ static const map8 *dynamic_map(void) {
 }
 
 const float *quant8_map(void) { return dynamic_map()->value; }
+
+const float *quant8_unsigned_map(void) {
+    (void)dynamic_map();
+    return unsigned_map;
+}
 
 /* --- nested scales --- */
 

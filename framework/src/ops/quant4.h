@@ -20,7 +20,9 @@ qfw_status quant4_encode(
  * quant8_map(). */
 qfw_status quant8_nest(
     const float *absmax, int64_t n, uint32_t rule, uint8_t *codes, float *nested, float *offset);
-const float *quant8_map(void);               /* the 256 ascending values of the dynamic map */
+/* The 256 ascending values of bitsandbytes' dynamic maps: -1 .. 1, and 0 .. 1. */
+const float *quant8_map(void);
+const float *quant8_unsigned_map(void);
 const float *quant4_codebook(uint32_t type); /* 16 values */
 /* Values first .. first+count-1 of a packed weight (flat), as bitsandbytes decodes them to fp32.
  * The quant's mem are host addresses, as is t->mem. */

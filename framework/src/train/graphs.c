@@ -401,6 +401,27 @@ qfw_status graphs_norm(run *r, double *sumsq) {
     return read_scalar(&r->graphs->norm, r->graphs->sumsq, sumsq);
 }
 
+/* The update's inputs that are the optimizer's own. */
+static qfw_status fill_update(run *r) {
+    static const char *const own[] = {"scalars_plain", "scalars_decay", "coef"};
+    const pass *p = &r->graphs->update;
+    const char *name;
+    qfw_val v;
+    for (uint32_t i = 0; (name = exec_input(p->e, i, &v)) != NULL; i++) {
+        const uint64_t bytes = graphs_value_bytes(p->g, v);
+        uint32_t k = 0;
+        while (k < 3 && strcmp(name, own[k])) k++;
+        if (k < 3) continue;
+        if (!QFW_HAS(r->optimizer, qfw_optimizer, fill))
+            return err_fail("E_PLUG_INPUT", QFW_E_INTERNAL,
+                "plugin %s declares the input '%s' but has no fill", r->optimizer_component->name,
+                name);
+        QFW_TRY(r->optimizer->fill(r->optimizer_inst, name, r->graphs->scratch, bytes));
+        QFW_TRY(exec_write(p->e, name, r->graphs->scratch, bytes));
+    }
+    return QFW_OK;
+}
+
 qfw_status graphs_update(run *r, uint64_t step, double lr, float coef) {
     static const char *const names[2] = {"scalars_plain", "scalars_decay"};
     exec *e = r->graphs->update.e;
@@ -413,5 +434,6 @@ qfw_status graphs_update(run *r, uint64_t step, double lr, float coef) {
         QFW_TRY(exec_write(e, names[decay], scalars, n * sizeof scalars[0]));
     }
     QFW_TRY(exec_write(e, "coef", &coef, sizeof coef));
+    QFW_TRY(fill_update(r));
     return exec_run(e);
 }

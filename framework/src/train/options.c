@@ -120,7 +120,8 @@ static const qfw_option trainer_options[] = {
         "tensorboard: event files in output_dir/runs, besides trainer_log.jsonl"),
 };
 static const qfw_option optimizer_options[] = {
-    QFW_OPTION(QFW_OPT_STR, "use", "adamw", 0, 0, NULL, "adamw, or an optimizer plugin"),
+    QFW_OPTION(
+        QFW_OPT_STR, "use", "adamw", 0, 0, NULL, "adamw, adamw_8bit, or an optimizer plugin"),
     QFW_OPTION(QFW_OPT_FLOAT, "weight_decay", "0", 0, 1e3, NULL, "decoupled; not on norms"),
     QFW_OPTION(QFW_OPT_FLOAT, "adam_beta1", "0.9", 0, 0.9999999, NULL, "of the mean"),
     QFW_OPTION(QFW_OPT_FLOAT, "adam_beta2", "0.999", 0, 0.9999999, NULL, "of the square"),

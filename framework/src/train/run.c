@@ -149,7 +149,7 @@ static qfw_status open_device(run *r) {
 }
 
 static qfw_status open_optimizer(run *r) {
-    const int built_in = r->optimizer_component == &adamw_component;
+    const int built_in = !r->optimizer_file;
     r->optimizer = r->optimizer_component->iface;
     return created(r, SECTION_OPTIMIZER_OWN,
         r->optimizer->create(r->host,

@@ -150,8 +150,10 @@ qfw_status adapters_init(run *r); /* fresh, or from [adapter] path */
 
 /* trainables.c */
 qfw_status trainables_declare(run *r); /* gradients and optimizer state */
-/* The built-in optimizer: torch.optim.AdamW. */
-extern const qfw_component adamw_component;
+/* An optimizer that is part of qfw, by name; its keys stand in [optimizer] itself. NULL: there is
+ * none. */
+const qfw_component *optimizer_by_name(const char *name);
+const qfw_component *optimizer_built_in(uint32_t i); /* NULL past the last */
 
 /* schedule.c */
 typedef struct schedule {

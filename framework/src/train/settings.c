@@ -178,9 +178,8 @@ static void open_plugins(run *r) {
         r, QFW_KIND_MODEL, SECTION_MODEL, SECTION_MODEL_OWN, &r->model_file, &r->model_component);
     try_component(r, QFW_KIND_TRAINER, SECTION_TRAINER, SECTION_TRAINER_OWN, &r->trainer_file,
         &r->trainer_component);
-    if (!strcmp(use_of(r, SECTION_OPTIMIZER), adamw_component.name))
-        r->optimizer_component = &adamw_component; /* its keys stand in [optimizer] itself */
-    else
+    r->optimizer_component = optimizer_by_name(use_of(r, SECTION_OPTIMIZER));
+    if (!r->optimizer_component)
         try_component(r, QFW_KIND_OPTIMIZER, SECTION_OPTIMIZER, SECTION_OPTIMIZER_OWN,
             &r->optimizer_file, &r->optimizer_component);
     try_component(
@@ -240,8 +239,8 @@ static void refuse_unsupported(const run *r) {
 static void check_optimizer_keys(const run *r) {
     static const char *const keys[] = {"weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon"};
     qfw_cfg *c = r->sections[SECTION_OPTIMIZER].cfg;
-    if (!r->optimizer_component) return;
-    for (size_t i = 0; r->optimizer_component != &adamw_component && i < COUNT(keys); i++) {
+    if (!r->optimizer_component || !r->optimizer_file) return;
+    for (size_t i = 0; i < COUNT(keys); i++) {
         if (cfg_is_set(c, keys[i]))
             (void)cfg_problem(r->ini, c, keys[i],
                 "a key of adamw, but [optimizer] use = %s; its own keys stand in [optimizer.%s]",

@@ -20,12 +20,13 @@ static qfw_status declare_states(run *r, trainable *t) {
     return QFW_OK;
 }
 
-static qfw_status declare_one(run *r, store_entry *param, uint32_t decay) {
+static qfw_status declare_one(run *r, store_entry *param, uint32_t role) {
     trainable *t = &r->trainables[r->n_trainables];
     char name[320];
     t->param = param;
     t->info = (qfw_opt_param){
-        .size = sizeof t->info, .rank = param->t.rank, .decay = decay, .name = param->name};
+        .size = sizeof t->info, .rank = param->t.rank, .role = role, .name = param->name};
+    t->info.decay = role != QFW_ROLE_NORM;
     memcpy(t->info.dim, param->t.dim, sizeof t->info.dim);
     snprintf(name, sizeof name, "grad:%s", param->name);
     QFW_TRY(store_add(
@@ -39,12 +40,12 @@ qfw_status trainables_declare(run *r) {
     r->trainables = mem_alloc(n, sizeof *r->trainables);
     if (!r->trainables) return QFW_E_NOMEM;
     for (uint32_t i = 0; i < r->n_loras; i++) {
-        QFW_TRY(declare_one(r, r->loras[i].a, 1));
-        QFW_TRY(declare_one(r, r->loras[i].b, 1));
+        QFW_TRY(declare_one(r, r->loras[i].a, QFW_ROLE_LINEAR));
+        QFW_TRY(declare_one(r, r->loras[i].b, QFW_ROLE_LINEAR));
     }
     if (r->n_loras) return QFW_OK;
     for (uint32_t i = 0; i < r->n_weights; i++)
         if (!r->weights[i].tied)
-            QFW_TRY(declare_one(r, r->weights[i].entry, r->weights[i].desc.role != QFW_ROLE_NORM));
+            QFW_TRY(declare_one(r, r->weights[i].entry, r->weights[i].desc.role));
     return QFW_OK;
 }
