@@ -430,8 +430,7 @@ static void plugin_refusal_has_its_place(void **state) {
     (void)state;
     lab *l = open_lab(qlora);
     assert_int_not_equal(main_with(l, set, 1, NULL), QFW_OK);
-    expect_error("E_CONFIG_PLUGIN", 78,
-        "--set: trainer.sft.assistant_only_loss: true is not");
+    expect_error("E_CONFIG_PLUGIN", 78, "--set: trainer.sft.assistant_only_loss: true is not");
     lab_close(l);
 }
 
