@@ -136,7 +136,8 @@ static const char *const known_keys[] = {"model_type", "vocab_size", "hidden_siz
     "head_dim", "max_position_embeddings", "original_max_position_embeddings", "sliding_window",
     "rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor", "rms_norm_eps",
     "hidden_act", "attention_bias", "attention_dropout", "resid_pdrop", "embd_pdrop",
-    "tie_word_embeddings", "initializer_range", "torch_dtype", "dtype", "layer_types", NULL};
+    "tie_word_embeddings", "initializer_range", "torch_dtype", "dtype", "layer_types", "mlp_bias",
+    "lm_head_bias", "full_attn_mod", "interpolate_factor", NULL};
 /* Keys that change nothing of what is computed here: ids, caches, bookkeeping. */
 static const char *const ignored_keys[] = {"_name_or_path", "architectures", "auto_map",
     "bos_token_id", "eos_token_id", "pad_token_id", "transformers_version", "use_cache",
@@ -167,13 +168,24 @@ static void check_keys(
 
 static void check_fixed(reader *r) {
     const char *type = read_str(r, "/model_type", "");
+    if (!strcmp(type, "phi3small"))
+        reject(r, "/model_type",
+            "E_CFG_UNSUPPORTED: \"phi3small\", wanted \"phi3\": it has another attention "
+            "(block-sparse), activation (gegelu) and norm");
     if (strcmp(type, "phi3"))
         reject(r, "/model_type", "E_CFG_UNSUPPORTED: \"%.60s\", wanted \"phi3\"", type);
     const char *act = read_str(r, "/hidden_act", "silu");
     if (strcmp(act, "silu"))
         reject(r, "/hidden_act", "E_CFG_UNSUPPORTED: \"%.60s\", wanted \"silu\"", act);
-    if (read_bool(r, "/attention_bias", 0))
-        reject(r, "/attention_bias", "E_CFG_UNSUPPORTED: true, wanted false");
+    static const char *const biases[] = {"/attention_bias", "/mlp_bias", "/lm_head_bias", NULL};
+    for (const char *const *b = biases; *b; b++)
+        if (read_bool(r, *b, 0)) reject(r, *b, "E_CFG_UNSUPPORTED: true, wanted false");
+    static const char *const ones[] = {"/full_attn_mod", "/interpolate_factor", NULL};
+    for (const char *const *one = ones; *one; one++) {
+        const double value = read_real(r, *one, 0, 1e6, 1);
+        if (value < 1 || value > 1)
+            reject(r, *one, "E_CFG_UNSUPPORTED: %g, wanted 1, as Phi-4-mini has it", value);
+    }
     static const char *const dropouts[] = {
         "/attention_dropout", "/resid_pdrop", "/embd_pdrop", NULL};
     for (const char *const *d = dropouts; *d; d++) {
