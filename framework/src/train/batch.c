@@ -1,12 +1,12 @@
 /* batch.c -- lays sequences one after another and derives everything a graph asks for by row.
  *
- * Sequences of one example that follow each other may share the rows that they begin with alike and
- * that have no label: those stand once, in a segment of their own after all others. The row before
- * the first trained token has a label in each sequence, and stands in each.
+ * Sequences of one example that follow each other, and with share_prefix those of different
+ * examples, may share the rows that they begin with alike and that have no label: those stand once,
+ * in a segment of their own after all others. The row before the first trained token has a label in
+ * each sequence, and stands in each.
  */
 #include "train/batch.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -65,26 +65,33 @@ int batch_shares_prompts(const run *r) {
     return (int)cfg_int(r->sections[SECTION_TRAINER_OWN].cfg, "share_prompt");
 }
 
-/* Rows that all sequences of an example begin with alike and without a label. None where the model
- * computes a long sequence otherwise than a short one, and the example has both. */
-static uint32_t common_rows(const run *r, const qfw_example *e) {
-    const qfw_seq *a = &e->seq[0];
+/* Of the first `most` rows of a, those that s begins with alike and without a label. None where the
+ * model computes a long sequence otherwise than a short one, and one is long. */
+static uint32_t alike(const run *r, const qfw_seq *a, const qfw_seq *s, uint32_t most) {
     const int64_t limit = r->facts.rope_switch;
-    uint32_t common = e->n_seqs > 1 ? a->n : 0;
-    for (uint32_t k = 0; k < e->n_seqs && common; k++) {
-        const qfw_seq *s = &e->seq[k];
-        uint32_t n = 0;
-        while (n < common && n + 1 < s->n && s->token[n] == a->token[n] && !s->trained[n + 1]) n++;
-        common = limit && (s->n > limit) != (a->n > limit) ? 0 : n;
-    }
+    uint32_t n = 0;
+    if (limit && (s->n > limit) != (a->n > limit)) return 0;
+    while (n < most && n + 1 < s->n && s->token[n] == a->token[n] && !s->trained[n + 1]) n++;
+    return n;
+}
+
+/* Rows that all sequences of an example begin with alike and without a label. */
+static uint32_t common_rows(const run *r, const qfw_example *e) {
+    uint32_t common = e->n_seqs > 1 ? e->seq[0].n : 0;
+    for (uint32_t k = 0; k < e->n_seqs && common; k++)
+        common = alike(r, &e->seq[0], &e->seq[k], common);
     return common;
+}
+
+static int shares_prefixes(const run *r) {
+    return (int)cfg_int(run_cfg(r, SECTION_DATA), "share_prefix");
 }
 
 uint32_t batch_segments(const run *r, dataset *d) {
     uint32_t most = 1;
     for (uint64_t i = 0; i < dataset_count(d); i++)
         if (dataset_at(d, i)->n_seqs > most) most = dataset_at(d, i)->n_seqs;
-    return most > 1 && batch_shares_prompts(r) ? most + 1 : most;
+    return (most > 1 && batch_shares_prompts(r)) || shares_prefixes(r) ? most + 1 : most;
 }
 
 uint64_t batch_rows(const run *r, const qfw_example *e) {
@@ -92,23 +99,6 @@ uint64_t batch_rows(const run *r, const qfw_example *e) {
     for (uint32_t k = 0; k < e->n_seqs; k++) rows += e->seq[k].n;
     if (!batch_shares_prompts(r)) return rows;
     return e->n_seqs > 1 ? rows - (e->n_seqs - 1) * (uint64_t)common_rows(r, e) : rows;
-}
-
-static int compare_longest(const void *a, const void *b) {
-    const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return (x < y) - (x > y);
-}
-
-qfw_status batch_longest(const run *r, dataset *d, uint32_t n, uint64_t *rows) {
-    const uint64_t count = dataset_count(d);
-    uint64_t *length = mem_alloc(count, sizeof *length);
-    *rows = 0;
-    if (!length) return QFW_E_NOMEM;
-    for (uint64_t i = 0; i < count; i++) length[i] = batch_rows(r, dataset_at(d, i));
-    qsort(length, count, sizeof *length, compare_longest);
-    for (uint64_t i = 0; i < count && i < n; i++) *rows += length[i];
-    mem_free(length);
-    return QFW_OK;
 }
 
 /* --- laying out --- */
@@ -175,51 +165,71 @@ static void publish(batch *b, uint32_t training, int64_t n_tokens, uint32_t n_re
         .examples = b->examples};
 }
 
-/* How many refs from `at` on are the sequences of one example. */
-static uint32_t group_of(const batch *b, uint32_t at, uint32_t n_refs) {
-    uint32_t n = 1;
-    while (at + n < n_refs && b->refs[at + n].example == b->refs[at].example) n++;
-    return n;
+/* Refs that follow each other, and the rows that they share. */
+typedef struct group {
+    uint32_t n, shared;
+} group;
+
+static const qfw_example *example_of(const batch *b, uint32_t at) {
+    return b->examples[b->refs[at].example];
 }
 
-/* Rows that the group of refs from `at` on shares. */
-static uint32_t shared_rows(
-    const batch *b, const run *r, const qfw_example *e, uint32_t at, uint32_t n_refs) {
-    const int whole = e->n_seqs > 1 && group_of(b, at, n_refs) == e->n_seqs;
-    return whole && batch_shares_prompts(r) ? common_rows(r, e) : 0;
+/* The sequences of one example. */
+static group group_of_example(const batch *b, const run *r, uint32_t at, uint32_t n_refs) {
+    const qfw_example *e = example_of(b, at);
+    group g = {.n = 1};
+    while (at + g.n < n_refs && b->refs[at + g.n].example == b->refs[at].example) g.n++;
+    if (e->n_seqs > 1 && g.n == e->n_seqs && batch_shares_prompts(r)) g.shared = common_rows(r, e);
+    return g;
 }
 
-static int64_t count_rows(
-    const batch *b, const run *r, const qfw_example *const *examples, uint32_t n_refs) {
+/* Examples of one sequence each: as many as save rows by being in it. */
+static group group_of_prefix(const batch *b, const run *r, uint32_t at, uint32_t n_refs) {
+    const qfw_seq *first = &example_of(b, at)->seq[0];
+    group g = {1, alike(r, first, first, first->n)};
+    for (uint32_t i = at + 1; i < n_refs && example_of(b, i)->n_seqs == 1; i++) {
+        const uint32_t shared = alike(r, first, &example_of(b, i)->seq[0], g.shared);
+        if (!shared || (uint64_t)g.n * shared < (uint64_t)(g.n - 1) * g.shared) break;
+        g = (group){g.n + 1, shared};
+    }
+    if (g.n == 1) g.shared = 0;
+    return g;
+}
+
+static group group_at(const batch *b, const run *r, uint32_t at, uint32_t n_refs) {
+    const int by_prefix = shares_prefixes(r) && example_of(b, at)->n_seqs == 1;
+    return by_prefix ? group_of_prefix(b, r, at, n_refs) : group_of_example(b, r, at, n_refs);
+}
+
+static int64_t count_rows(const batch *b, const run *r, uint32_t n_refs) {
     int64_t rows = 0;
-    for (uint32_t at = 0, n; at < n_refs; at += n) {
-        const qfw_example *e = examples[b->refs[at].example];
-        const uint32_t shared = shared_rows(b, r, e, at, n_refs);
-        n = group_of(b, at, n_refs);
-        for (uint32_t i = at; i < at + n; i++) rows += e->seq[b->refs[i].seq].n - shared;
-        rows += shared;
+    group g;
+    for (uint32_t at = 0; at < n_refs; at += g.n) {
+        g = group_at(b, r, at, n_refs);
+        for (uint32_t i = at; i < at + g.n; i++)
+            rows += example_of(b, i)->seq[b->refs[i].seq].n - g.shared;
+        rows += g.shared;
     }
     return rows;
 }
 
-/* The sequences of one example, and before them what they share; returns the row past them. */
+/* The sequences of a group, and before them what they share; returns the row past them. */
 static int64_t lay_group(
-    batch *b, const run *r, uint32_t at, uint32_t n_refs, int64_t row, int64_t *prefix_segment) {
-    const uint32_t n = group_of(b, at, n_refs), example = b->refs[at].example;
-    const qfw_example *e = b->examples[example];
-    const uint32_t shared = shared_rows(b, r, e, at, n_refs);
-    part p = {.e = e, .common = common_rows(r, e), .row = row, .prefix = row, .to = shared};
-    if (shared) {
+    batch *b, const run *r, uint32_t at, group g, int64_t row, int64_t *prefix_segment) {
+    part p = {.e = example_of(b, at), .row = row, .prefix = row, .to = g.shared};
+    p.common = common_rows(r, p.e);
+    if (g.shared) {
         lay_part(b, r, *prefix_segment, &p);
-        b->segment_example[(*prefix_segment)++] = (int32_t)example;
+        b->segment_example[(*prefix_segment)++] = (int32_t)b->refs[at].example;
     }
-    p.row += shared;
-    p.from = shared;
-    for (uint32_t i = at; i < at + n; i++) {
+    p.row += g.shared;
+    p.from = g.shared;
+    for (uint32_t i = at; i < at + g.n; i++) {
+        p.e = example_of(b, i);
         p.seq = b->refs[i].seq;
-        p.to = e->seq[p.seq].n;
+        p.to = p.e->seq[p.seq].n;
         lay_part(b, r, i, &p);
-        b->segment_example[i] = (int32_t)example;
+        b->segment_example[i] = (int32_t)b->refs[i].example;
         b->seen += p.to;
         p.row += p.to - p.from;
     }
@@ -229,8 +239,10 @@ static int64_t lay_group(
 qfw_status batch_fill(
     batch *b, const run *r, const qfw_example *const *examples, uint32_t n, uint32_t training) {
     uint32_t n_refs = 0;
+    group g;
     QFW_TRY(r->trainer->collate(r->trainer_inst, examples, n, b->refs, &n_refs, &b->weight));
-    const int64_t n_rows = count_rows(b, r, examples, n_refs);
+    for (uint32_t i = 0; i < n; i++) b->examples[i] = examples[i];
+    const int64_t n_rows = count_rows(b, r, n_refs);
     int64_t prefix_segment = n_refs;
     if (batch_bucket(n_rows) > b->max_rows || n_refs > b->max_segments)
         return err_fail("E_PLUG_TRAINER", QFW_E_INTERNAL,
@@ -240,12 +252,24 @@ qfw_status batch_fill(
             (long long)b->max_segments);
     memset(b->segments, 0, (size_t)b->max_segments * 5 * sizeof *b->segments);
     memset(b->segment_example, -1, (size_t)b->max_segments * sizeof *b->segment_example);
-    for (uint32_t i = 0; i < n; i++) b->examples[i] = examples[i];
     b->trained = b->seen = 0;
     int64_t row = 0;
-    for (uint32_t at = 0; at < n_refs; at += group_of(b, at, n_refs))
-        row = lay_group(b, r, at, n_refs, row, &prefix_segment);
+    for (uint32_t at = 0; at < n_refs; at += g.n) {
+        g = group_at(b, r, at, n_refs);
+        row = lay_group(b, r, at, g, row, &prefix_segment);
+    }
     publish(b, training, n_rows, n_refs, n);
     lay_padding(b, n_rows, b->max_rows); /* whichever larger graph runs it */
+    return QFW_OK;
+}
+
+qfw_status batch_count(batch *b, const run *r, const qfw_example *const *examples, uint32_t n,
+    uint64_t *rows, uint64_t *tokens) {
+    uint32_t n_refs = 0;
+    double weight;
+    QFW_TRY(r->trainer->collate(r->trainer_inst, examples, n, b->refs, &n_refs, &weight));
+    for (uint32_t i = 0; i < n; i++) b->examples[i] = examples[i];
+    *rows += (uint64_t)count_rows(b, r, n_refs);
+    for (uint32_t i = 0; i < n_refs; i++) *tokens += example_of(b, i)->seq[b->refs[i].seq].n;
     return QFW_OK;
 }

@@ -14,8 +14,6 @@ int batch_shares_prompts(const run *r);
 uint32_t batch_segments(const run *r, dataset *d);
 /* Rows of an example. */
 uint64_t batch_rows(const run *r, const qfw_example *e);
-/* The rows of the n longest examples: no batch of n has more. */
-qfw_status batch_longest(const run *r, dataset *d, uint32_t n, uint64_t *rows);
 
 /* Room for one batch of at most max_examples examples and max_rows rows (a bucket). */
 struct batch {
@@ -38,5 +36,9 @@ void batch_destroy(batch *b);
  * tokens. */
 qfw_status batch_fill(
     batch *b, const run *r, const qfw_example *const *examples, uint32_t n, uint32_t training);
+/* Add the rows that this batch would have, and its tokens, a shared one counted in each sequence;
+ * uses b->refs and b->examples. */
+qfw_status batch_count(batch *b, const run *r, const qfw_example *const *examples, uint32_t n,
+    uint64_t *rows, uint64_t *tokens);
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "train/packing.h"
 #include "train/reference.h"
 
 static store_entry *find_weight(const void *arg, const char *name) {
@@ -215,11 +216,13 @@ static void note_need(graphs *gs, const plan *p) {
  * several sets. */
 static qfw_status measure(run *r, uint32_t kind, dataset *d, uint32_t batch_size) {
     graphs *gs = r->graphs;
+    const packing *units = d == r->train ? r->units : NULL;
     uint64_t longest = 0;
-    const int64_t segments = (int64_t)batch_size * batch_segments(r, d);
-    QFW_TRY(batch_longest(r, d, batch_size, &longest));
+    const int64_t examples = units ? packing_examples(units, batch_size) : batch_size;
+    const int64_t segments = examples * batch_segments(r, d);
+    QFW_TRY(packing_longest(r, units, d, batch_size, &longest));
     const int64_t rows = batch_bucket((int64_t)longest);
-    gs->n_examples[kind] = batch_size;
+    if (examples > gs->n_examples[kind]) gs->n_examples[kind] = examples;
     if (segments > gs->n_segments[kind]) gs->n_segments[kind] = segments;
     if (rows > gs->max_rows[kind]) gs->max_rows[kind] = rows;
     return QFW_OK;

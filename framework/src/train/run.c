@@ -18,6 +18,7 @@
 #include "plugin/loader.h"
 #include "train/checkpoint.h"
 #include "train/outputs.h"
+#include "train/packing.h"
 #include "train/plan_report.h"
 #include "train/profile.h"
 #include "train/reference.h"
@@ -115,6 +116,8 @@ static qfw_status open_data(run *r, FILE *out) {
         r->trainer->create(r->host, r->sections[SECTION_TRAINER_OWN].cfg, &r->trainer_inst)));
     QFW_TRY(open_set(r, "train", &r->train));
     dataset_print_report(r->train, "train", out);
+    QFW_TRY(packing_create(r, r->train, &r->units));
+    packing_print(r, out);
     if (*text_of(r, SECTION_DATA, "eval")) {
         QFW_TRY(open_set(r, "eval", &r->eval));
         dataset_print_report(r->eval, "eval", out);
@@ -129,7 +132,7 @@ static void count_steps(run *r) {
     r->batch_size = (uint32_t)cfg_int(t, "per_device_train_batch_size");
     r->eval_batch_size = (uint32_t)cfg_int(t, "per_device_eval_batch_size");
     r->accumulation = (uint32_t)cfg_int(t, "gradient_accumulation_steps");
-    const uint64_t micros = (dataset_count(r->train) + r->batch_size - 1) / r->batch_size;
+    const uint64_t micros = (r->units->n + r->batch_size - 1) / r->batch_size;
     r->steps_per_epoch = (micros + r->accumulation - 1) / r->accumulation;
     r->max_steps =
         cfg_int(t, "max_steps") > 0
@@ -173,9 +176,10 @@ qfw_status run_open_device(run *r) {
 
 static void print_steps(const run *r, FILE *out) {
     char steps[32], epoch[32];
-    fprintf(out, "  %s step%s, %s an epoch; %u row%s a pass, %u pass%s a step\n",
+    const char *unit = cfg_int(run_cfg(r, SECTION_DATA), "packing") ? "pack" : "row";
+    fprintf(out, "  %s step%s, %s an epoch; %u %s%s a pass, %u pass%s a step\n",
         format_count(r->max_steps, steps), r->max_steps == 1 ? "" : "s",
-        format_count(r->steps_per_epoch, epoch), r->batch_size, r->batch_size == 1 ? "" : "s",
+        format_count(r->steps_per_epoch, epoch), r->batch_size, unit, r->batch_size == 1 ? "" : "s",
         r->accumulation, r->accumulation == 1 ? "" : "es");
 }
 
@@ -316,6 +320,7 @@ void run_close(run *r) {
     mem_free(r->trainables);
     if (r->dev.be) r->dev.be->destroy(r->dev.inst);
     if (r->optimizer) r->optimizer->destroy(r->optimizer_inst);
+    packing_destroy(r->units);
     dataset_close(r->train);
     dataset_close(r->eval);
     if (r->trainer) r->trainer->destroy(r->trainer_inst);

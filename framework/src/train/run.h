@@ -61,8 +61,9 @@ typedef struct trainable {
     qfw_opt_param info;
 } trainable;
 
-typedef struct batch batch;   /* batch.h */
-typedef struct graphs graphs; /* graphs.h */
+typedef struct batch batch;     /* batch.h */
+typedef struct graphs graphs;   /* graphs.h */
+typedef struct packing packing; /* packing.h */
 
 typedef struct run {
     run_flags flags;
@@ -87,6 +88,7 @@ typedef struct run {
     tokenizer *tok;
     const chat_template *chat;
     dataset *train, *eval;
+    packing *units; /* of train: what is counted as one of a batch */
 
     store *store;
     model_weight *weights;

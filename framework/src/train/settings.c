@@ -220,7 +220,6 @@ static void refuse_unsupported(const run *r) {
         {SECTION_TRAINER, "gradient_checkpointing", "selective", "full or none"},
         {SECTION_MODEL, "bnb_4bit_compute_dtype", "bfloat16", "float32"},
         {SECTION_MODEL, "bnb_4bit_compute_dtype", "float16", "float32"},
-        {SECTION_DATA, "packing", "true", "false: batches have no padding in any case"},
         {SECTION_EXPORT, "merged", "requant", "none"},
         {SECTION_EXPORT, "merged", "dequant", "none"},
         {SECTION_EXPORT, "merged", "base16", "none"},

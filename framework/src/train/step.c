@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "train/checkpoint.h"
+#include "train/packing.h"
 
 /* What the loop holds while it runs. */
 typedef struct loop {
@@ -20,12 +21,13 @@ typedef struct loop {
     progress p;
     trainer_log *log;
     batch *train, *eval;
-    uint32_t *order;          /* of the rows in `epoch` */
+    uint32_t *order;          /* of the units (packing.h) in `epoch` */
+    uint32_t *before;         /* the rows before each of them */
     uint64_t epoch;           /* whose order that is; UINT64_MAX before the first */
     const qfw_example **rows; /* of one micro-batch */
 } loop;
 
-static uint64_t n_train(const run *r) { return dataset_count(r->train); }
+static uint64_t n_train(const run *r) { return r->units->n; }
 
 static void order_rows(loop *l, uint64_t epoch) {
     const run *r = l->r;
@@ -36,6 +38,10 @@ static void order_rows(loop *l, uint64_t epoch) {
         torch_randperm(r->seed + epoch, n, l->order);
     else
         for (uint32_t i = 0; i < n; i++) l->order[i] = i;
+    for (uint32_t i = 0, rows = 0; i < n; i++) {
+        l->before[i] = rows;
+        rows += r->units->first[l->order[i] + 1] - r->units->first[l->order[i]];
+    }
 }
 
 /* Micro-batch `index` of the epoch: its examples, with the ordinals that dropout is keyed by. */
@@ -43,10 +49,14 @@ static uint32_t pick_rows(loop *l, uint64_t index) {
     const run *r = l->r;
     const uint64_t first = index * r->batch_size, n = n_train(r);
     uint32_t count = 0;
-    for (uint64_t i = first; i < n && count < r->batch_size; i++) {
-        qfw_example *e = dataset_at(r->train, l->order[i]);
-        e->ordinal = (int32_t)((l->epoch * n + i) & 0x3fffffff);
-        l->rows[count++] = e;
+    for (uint64_t i = first; i < n && i < first + r->batch_size; i++) {
+        const uint32_t *unit = &r->units->first[l->order[i]];
+        for (uint32_t k = unit[0]; k < unit[1]; k++) {
+            qfw_example *e = dataset_at(r->train, r->units->row[k]);
+            const uint64_t place = l->epoch * r->units->n_rows + l->before[i] + (k - unit[0]);
+            e->ordinal = (int32_t)(place & 0x3fffffff);
+            l->rows[count++] = e;
+        }
     }
     return count;
 }
@@ -232,17 +242,36 @@ static qfw_status after_step(loop *l) {
     return stops && (l->p.step < r->max_steps || is_eval_due(r, &l->p)) ? fail_stopped(l) : QFW_OK;
 }
 
+/* What shared prefixes save, in the epoch that comes next. */
+static qfw_status say_shared(loop *l) {
+    const run *r = l->r;
+    const uint64_t micros = (n_train(r) + r->batch_size - 1) / r->batch_size;
+    uint64_t rows = 0, tokens = 0;
+    char some[32], all[32];
+    if (!cfg_int(run_cfg(r, SECTION_DATA), "share_prefix")) return QFW_OK;
+    order_rows(l, l->p.step / r->steps_per_epoch);
+    for (uint64_t m = 0; m < micros; m++) {
+        const uint32_t n = pick_rows(l, m);
+        QFW_TRY(batch_count(l->train, r, l->rows, n, &rows, &tokens));
+    }
+    log_line(QFW_LOG_INFO, "prefixes shared: %s rows computed for %s tokens an epoch, %.1f %% less",
+        format_count(rows, some), format_count(tokens, all),
+        100 * (double)(tokens - rows) / (double)tokens);
+    return QFW_OK;
+}
+
 static qfw_status open_loop(loop *l, const char *from) {
     run *r = l->r;
     const graphs *gs = r->graphs;
-    const uint32_t rows = r->batch_size > r->eval_batch_size ? r->batch_size : r->eval_batch_size;
+    const uint32_t most = (uint32_t)gs->n_examples[PASS_TRAIN];
+    const uint32_t rows = most > r->eval_batch_size ? most : r->eval_batch_size;
     l->epoch = UINT64_MAX;
     l->p.last_eval_loss = (double)NAN;
     l->order = mem_alloc(n_train(r), sizeof *l->order);
     l->rows = mem_alloc(rows, sizeof *l->rows);
-    if (!l->order || !l->rows) return QFW_E_NOMEM;
-    QFW_TRY(batch_create(r->batch_size,
-        (uint32_t)(gs->n_segments[PASS_TRAIN] / gs->n_examples[PASS_TRAIN]),
+    l->before = mem_alloc(n_train(r), sizeof *l->before);
+    if (!l->order || !l->before || !l->rows) return QFW_E_NOMEM;
+    QFW_TRY(batch_create(most, (uint32_t)(gs->n_segments[PASS_TRAIN] / gs->n_examples[PASS_TRAIN]),
         gs->max_rows[PASS_TRAIN], &l->train));
     if (r->eval)
         QFW_TRY(batch_create(r->eval_batch_size,
@@ -264,12 +293,14 @@ static void close_loop(loop *l) {
     batch_destroy(l->train);
     batch_destroy(l->eval);
     mem_free(l->order);
+    mem_free(l->before);
     mem_free(l->rows);
 }
 
 qfw_status train_loop(run *r, const char *from, progress *p) {
     loop l = {.r = r, .p = *p};
     qfw_status status = open_loop(&l, from);
+    if (status == QFW_OK) status = say_shared(&l);
     l.p.started_ns = clock_ns();
     l.p.started_step = l.p.step;
     l.p.started_tokens = l.p.num_tokens;
