@@ -47,14 +47,15 @@ def main():
     rows = curves.make_rows("sft_curve", sft.ROWS[0], sft.CONFIG["vocab_size"], *sft.ROWS[1:])
     logs, packs = train(rows)
     versions = common.versions()
-    lines = [f"/* packing_table.h -- made by tests/parity/make_packing.py with trl {versions['trl']}: the rows of each pack, in order,",
-             " * and loss, gradient norm and epoch of each step. */", "static const int packs[] = {"]
+    lines = [f"/* packing_table.h -- made by tests/parity/make_packing.py with trl {versions['trl']}: the rows of each",
+             " * pack, in order; loss, gradient norm and epoch of each step. */", "/* clang-format off */",
+             "static const int packs[] = {"]
     lines += ["    " + "".join(f"{i}, " for i in pack) + "-1," for pack in packs] + ["};"]
     lines += ["static const double packing_steps[][3] = {"]
     for s in logs:
         print(s["step"], s["loss"], s["grad_norm"], s["epoch"])
         lines.append(f"    {{{s['loss']!r}, {s['grad_norm']!r}, {s['epoch']!r}}},")
-    (pathlib.Path(common.HERE).parent / "trainers" / "packing_table.h").write_text("\n".join([*lines, "};", ""]))
+    (pathlib.Path(common.HERE).parent / "trainers" / "packing_table.h").write_text("\n".join([*lines, "};", "/* clang-format on */", ""]))
 
 
 if __name__ == "__main__":

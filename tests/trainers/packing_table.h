@@ -1,5 +1,6 @@
-/* packing_table.h -- made by tests/parity/make_packing.py with trl 1.16.0: the rows of each pack, in order,
- * and loss, gradient norm and epoch of each step. */
+/* packing_table.h -- made by tests/parity/make_packing.py with trl 1.16.0: the rows of each
+ * pack, in order; loss, gradient norm and epoch of each step. */
+/* clang-format off */
 static const int packs[] = {
     33, 22, -1,
     18, 28, -1,
@@ -71,3 +72,4 @@ static const double packing_steps[][3] = {
     {3.7086715698242188, 1.411189079284668, 9.88888888888889},
     {3.6071228981018066, 2.915262460708618, 10.0},
 };
+/* clang-format on */
