@@ -218,8 +218,13 @@ qfw_status engine_alloc(engine *e) {
         QFW_TRY(exec_create(e->readers[i]->p, dev, e->arena, &e->readers[i]->e));
     QFW_TRY(exec_create(e->fork.p, dev, e->arena, &e->fork.e));
     e->scratch = mem_alloc_aligned((size_t)e->scratch_bytes + 64, 64);
-    const plan *plans[2] = {e->readers[0]->p, e->readers[e->n_readers - 1]->p};
-    return e->scratch ? plan_seal(e->r->store, plans, 2) : QFW_E_NOMEM;
+    return e->scratch ? QFW_OK : QFW_E_NOMEM;
+}
+
+uint32_t engine_plans(const engine *e, const plan **out, uint32_t cap) {
+    uint32_t n = 0;
+    for (size_t i = 0; i < e->n_readers && n < cap; i++) out[n++] = e->readers[i]->p;
+    return n;
 }
 
 void engine_destroy(engine *e) {
@@ -274,6 +279,10 @@ void engine_cut(engine *e, uint32_t slot_number, int64_t n) {
     const int64_t change = e->r->facts.rope_switch;
     if (n >= s->n) return;
     s->n = change && s->n > change && n <= change ? 0 : n; /* what was kept is void there, too */
+}
+
+void engine_forget(engine *e) {
+    for (uint32_t i = 0; i < e->o.n_slots; i++) e->slots[i].n = 0;
 }
 
 /* --- a pass --- */

@@ -24,6 +24,8 @@ typedef struct engine engine;
 qfw_status engine_plan(run *r, const engine_opts *o, engine **out);
 /* Take the memory. After store_alloc. */
 qfw_status engine_alloc(engine *e);
+/* Its plans, for what of the weights may be sealed; returns how many. */
+uint32_t engine_plans(const engine *e, const plan **out, uint32_t cap);
 void engine_destroy(engine *e); /* NULL is ignored */
 plan_need engine_need(const engine *e);
 int64_t engine_vocab(const engine *e);
@@ -34,6 +36,8 @@ int64_t engine_room(const engine *e); /* tokens that a slot can hold, as the mod
 const int32_t *engine_tokens(const engine *e, uint32_t slot, int64_t *n);
 /* Forget all but the first n tokens of a slot. */
 void engine_cut(engine *e, uint32_t slot, int64_t n);
+/* Forget all of every slot: the weights have changed. */
+void engine_forget(engine *e);
 /* Slot `to` becomes the first n tokens of slot `from`. */
 qfw_status engine_fork(engine *e, uint32_t from, uint32_t to, int64_t n);
 

@@ -12,8 +12,8 @@
 #include "serve/evaluation_print.h"
 #include "serve/generate_task.h"
 #include "serve/report.h"
-#include "serve/score_task.h"
 #include "serve/sensitivity.h"
+#include "serve/set_scorer.h"
 #include "train/outputs.h"
 
 const qfw_option evaluate_options[N_EVALUATE_OPTIONS] = {
@@ -35,7 +35,7 @@ const qfw_option evaluate_options[N_EVALUATE_OPTIONS] = {
         "output folders of training, for its curves; empty: the adapters'"),
 };
 
-enum { MAX_SCORERS = 8, MAX_WORDINGS = 16, TEXT_SHOWN = 2000, MAX_RUNS = 64 };
+enum { MAX_SCORERS = 8, MAX_WORDINGS = 16, MAX_RUNS = 64 };
 
 /* What the task holds. */
 typedef struct evaluating {
@@ -45,70 +45,7 @@ typedef struct evaluating {
     uint32_t n;
 } evaluating;
 
-/* One adapter at work. */
-typedef struct scoring_set {
-    run *r;
-    rubric *rubric;
-    score_opts o;
-    engine *e;
-    scorer *scorer;
-    evalset *set;
-    evaluation *result;
-    size_t n_done;
-} scoring_set;
-
 /* --- one adapter --- */
-
-static qfw_status take_document(void *arg, const scored *d) {
-    scoring_set *k = arg;
-    const evalset_row *row = &k->set->rows[k->n_done++];
-    char text[TEXT_SHOWN + 8], status[64];
-    snprintf(text, sizeof text, "%.*s%s", TEXT_SHOWN, row->text,
-        strlen(row->text) > TEXT_SHOWN ? " ..." : "");
-    for (uint32_t i = 0; i < d->n_skills; i++) {
-        const skill_score *s = &d->skills[i];
-        if (!row->expected[i].given) continue;
-        judged j = {.document = row->id,
-            .text = text,
-            .reason = s->reason ? s->reason : "",
-            .skill = i,
-            .abstained = s->abstained,
-            .low = row->expected[i].low,
-            .high = row->expected[i].high,
-            .score = s->score,
-            .expected = s->of.expected,
-            .confidence = s->confidence};
-        memcpy(j.p, s->of.p, sizeof j.p);
-        QFW_TRY(evaluation_add(k->result, &j));
-    }
-    snprintf(status, sizeof status, "%s: %zu of %zu documents", k->result->name, k->n_done,
-        k->set->n_rows);
-    log_status(status);
-    return QFW_OK;
-}
-
-static qfw_status open_set(scoring_set *k, const char *name) {
-    run *r = k->r;
-    const char *skills[MAX_SKILLS];
-    QFW_TRY(run_open_model(r));
-    QFW_TRY(rubric_read(r->ini, run_cfg(r, SECTION_RUBRIC), r->tok, r->chat, &k->rubric));
-    for (uint32_t i = 0; i < rubric_skills(k->rubric); i++) skills[i] = rubric_skill(k->rubric, i);
-    k->o = score_settings(r, k->rubric);
-    const char *path = cfg_text(run_cfg(r, SECTION_EVALUATE), "set");
-    QFW_TRY(evalset_read(path, (uint64_t)cfg_int(run_cfg(r, SECTION_DATA), "max_line"), skills,
-        rubric_skills(k->rubric), rubric_scale(k->rubric), &k->set));
-    return evaluation_create(name, path, cfg_text(run_cfg(r, SECTION_ADAPTER), "path"), skills,
-        rubric_skills(k->rubric), rubric_scale(k->rubric), &k->result);
-}
-
-static qfw_status score_set(scoring_set *k) {
-    QFW_TRY(scorer_create(&k->o, k->e, take_document, k, &k->scorer));
-    for (size_t i = 0; i < k->set->n_rows; i++) {
-        const evalset_row *row = &k->set->rows[i];
-        QFW_TRY(scorer_add(k->scorer, row->id, row->line, row->text, strlen(row->text)));
-    }
-    return scorer_finish(k->scorer);
-}
 
 /* The prompts of [evaluate] wordings, read. */
 static qfw_status read_wordings(const run *r, char *prompts[MAX_WORDINGS], uint32_t *n) {
@@ -129,9 +66,9 @@ static qfw_status read_wordings(const run *r, char *prompts[MAX_WORDINGS], uint3
     return QFW_OK;
 }
 
-static qfw_status probe_set(scoring_set *k, FILE *out) {
+static qfw_status probe_set(const set_scorer *k, const evaluation *result, FILE *out) {
     const qfw_cfg *c = run_cfg(k->r, SECTION_EVALUATE);
-    const sensitivity_in in = {&k->o, k->e, k->set, k->result};
+    const sensitivity_in in = {&k->o, k->e, k->set, result};
     char *prompts[MAX_WORDINGS] = {NULL};
     uint32_t n = 0;
     qfw_status status = read_wordings(k->r, prompts, &n);
@@ -143,25 +80,16 @@ static qfw_status probe_set(scoring_set *k, FILE *out) {
     return status;
 }
 
-static qfw_status run_set(scoring_set *k, const char *name, FILE *plan_to) {
-    run *r = k->r;
-    QFW_TRY(open_set(k, name));
-    const engine_opts eo = score_engine(&k->o);
+static qfw_status run_set(
+    run *r, set_scorer *k, const char *name, FILE *plan_to, evaluation **out) {
+    QFW_TRY(run_open_model(r));
+    QFW_TRY(set_scorer_open(r, k));
     QFW_TRY(run_open_device(r));
-    QFW_TRY(engine_plan(r, &eo, &k->e));
+    QFW_TRY(set_scorer_plan(k));
     QFW_TRY(serve_plan(r, k->e, plan_to));
     if (r->flags.plan_only || r->flags.dry_run) return QFW_OK;
     QFW_TRY(serve_load(r, k->e));
-    return score_set(k);
-}
-
-static void close_set(scoring_set *k) {
-    log_status(NULL);
-    scorer_destroy(k->scorer);
-    engine_destroy(k->e);
-    evalset_close(k->set);
-    rubric_destroy(k->rubric);
-    run_close(k->r);
+    return set_scorer_run(k, name, out);
 }
 
 /* --- all of them --- */
@@ -192,16 +120,19 @@ static qfw_status start_with(const run *r, const char *adapter, run **out) {
 }
 
 static qfw_status evaluate_one(evaluating *v, const char *adapter) {
-    scoring_set k = {.r = NULL};
+    set_scorer k = {.r = NULL};
+    run *r = NULL;
+    evaluation *result = NULL;
     FILE *nowhere = v->n ? fopen("/dev/null", "w") : NULL; /* one plan is enough */
-    qfw_status status = start_with(v->r, adapter, &k.r);
+    FILE *plan_to = nowhere ? nowhere : v->out;
+    qfw_status status = start_with(v->r, adapter, &r);
     if (status == QFW_OK)
-        status = run_set(&k, *adapter ? short_name(adapter) : "base", nowhere ? nowhere : v->out);
-    if (status == QFW_OK && k.result && k.e && !v->r->flags.plan_only && !v->r->flags.dry_run)
-        status = probe_set(&k, v->out);
+        status = run_set(r, &k, *adapter ? short_name(adapter) : "base", plan_to, &result);
+    if (status == QFW_OK && result) status = probe_set(&k, result, v->out);
     if (nowhere) fclose(nowhere);
-    if (k.result) v->list[v->n++] = k.result;
-    if (k.r) close_set(&k);
+    if (result) v->list[v->n++] = result;
+    set_scorer_close(&k);
+    run_close(r);
     return status;
 }
 

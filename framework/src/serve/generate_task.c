@@ -92,8 +92,10 @@ qfw_status serve_claim(const run *r, const char *name) {
 }
 
 qfw_status serve_load(run *r, engine *e) {
+    const plan *plans[4];
     QFW_TRY(run_load_weights(r));
-    return engine_alloc(e);
+    QFW_TRY(engine_alloc(e));
+    return plan_seal(r->store, plans, engine_plans(e, plans, 4));
 }
 
 /* --- rows --- */

@@ -350,7 +350,8 @@ static qfw_status run_batch(scorer *s) {
         for (uint32_t i = 0; i < end->pub.n_skills; i++)
             score_aggregate(&s->o, end->evidence + i, end->pub.n_skills, end->chunks,
                 end->pub.n_chunks, &end->pub.skills[i]);
-    if (s->o.max_reason_tokens > 0 && rubric_has_reason(s->o.rubric)) QFW_TRY(read_reasons(s, end));
+    const int asks = s->o.max_reason_tokens > 0 && !s->o.skip_reasons;
+    if (asks && rubric_has_reason(s->o.rubric)) QFW_TRY(read_reasons(s, end));
     while (s->first != end) QFW_TRY(send_first(s));
     return QFW_OK;
 }

@@ -38,6 +38,7 @@ typedef struct score_opts {
     int64_t chunk_overlap, max_reason_tokens; /* max_reason_tokens 0: no reasons */
     int aggregate;
     double abstain_below; /* abstain where the confidence is below */
+    int skip_reasons;     /* 1: chunks are cut as with reasons, but none is asked for */
 } score_opts;
 
 /* What the model says of one skill after one text. */

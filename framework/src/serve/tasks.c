@@ -5,6 +5,7 @@
 
 #include "serve/evaluate_task.h"
 #include "serve/generate_task.h"
+#include "serve/judging.h"
 #include "serve/pairs_task.h"
 #include "serve/score_task.h"
 
@@ -28,6 +29,9 @@ qfw_status task_main(const run_flags *flags, FILE *out) {
     if (status != QFW_OK) return status;
     const task *t = tasks;
     while (strcmp(t->name, cfg_text(run_cfg(r, SECTION_RUN), "task"))) t++;
+    const int evaluates = strcmp(cfg_text(run_cfg(r, SECTION_TRAINER), "eval_strategy"), "no") != 0;
+    if (t->run == train_task && evaluates && *cfg_text(run_cfg(r, SECTION_EVALUATE), "set"))
+        r->judge = &scoring_judge;
     status = t->run(r, out);
     if (status == QFW_OK && flags->dry_run && !flags->plan_only)
         fprintf(

@@ -8,6 +8,7 @@
 #include "train/checkpoint.h"
 
 #include <dirent.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -18,6 +19,7 @@
 #include "export/entry.h"
 #include "files/file.h"
 #include "files/json.h"
+#include "train/best.h"
 #include "train/outputs.h"
 
 static const char state_file[] = "trainer.safetensors";
@@ -73,6 +75,10 @@ static qfw_status write_place(const run *r, const progress *p, const char *folde
     json_int(o, "max_steps", (int64_t)r->max_steps);
     json_int(o, "evaluated_step", (int64_t)p->evaluated_step);
     json_int(o, "num_input_tokens_seen", (int64_t)p->num_tokens);
+    json_float(o, "best_metric", p->best_step ? p->best_value : (double)NAN);
+    json_int(o, "best_global_step", (int64_t)p->best_step);
+    json_int(o, "evaluations_without_gain", (int64_t)p->worse);
+    json_int(o, "is_over", p->is_over);
     json_float(o, "total_loss", p->total_loss);
     json_float(o, "first_loss", p->first_loss);
     json_float(o, "last_loss", p->last_loss);
@@ -151,15 +157,16 @@ static char *checkpoint_path(const run *r, int64_t step, const char *suffix) {
         (long long)step, suffix);
 }
 
-/* Drop the checkpoints of steps past `last`, and all but the newest `limit` of the others. */
-static qfw_status drop(const run *r, int64_t last, uint64_t limit) {
+/* Drop the checkpoints of steps past `last`, and all but the newest `limit` of the others and that
+ * of step `best`. */
+static qfw_status drop(const run *r, int64_t last, uint64_t limit, int64_t best) {
     int64_t *steps;
     size_t n;
     uint64_t kept = 0;
     QFW_TRY(list_steps(cfg_text(run_cfg(r, SECTION_RUN), "output_dir"), &steps, &n));
     qfw_status status = QFW_OK;
     for (size_t i = 0; status == QFW_OK && i < n; i++) {
-        if (steps[i] <= last && kept++ < limit) continue;
+        if (steps[i] <= last && (kept++ < limit || steps[i] == best)) continue;
         char *path = checkpoint_path(r, steps[i], "");
         status = path ? dir_remove(path) : QFW_E_NOMEM;
         mem_free(path);
@@ -168,13 +175,21 @@ static qfw_status drop(const run *r, int64_t last, uint64_t limit) {
     return status;
 }
 
-static qfw_status prune(const run *r, int64_t last) {
+static qfw_status prune(const run *r, const progress *p) {
+    const int64_t last = (int64_t)p->step, best = best_is_kept(r) ? (int64_t)p->best_step : -1;
     const int64_t limit = cfg_int(run_cfg(r, SECTION_TRAINER), "save_total_limit");
-    if (!limit) return drop(r, last, UINT64_MAX);
-    return drop(r, last, limit < 2 ? 2 : (uint64_t)limit); /* the newest may prove damaged */
+    if (!limit) return drop(r, last, UINT64_MAX, best);
+    return drop(r, last, limit < 2 ? 2 : (uint64_t)limit, best); /* the newest may prove damaged */
 }
 
-qfw_status checkpoint_forget(const run *r) { return drop(r, -1, 0); }
+qfw_status checkpoint_drop(const run *r, uint64_t step) {
+    char *path = checkpoint_path(r, (int64_t)step, "");
+    const qfw_status status = !path ? QFW_E_NOMEM : dir_exists(path) ? dir_remove(path) : QFW_OK;
+    mem_free(path);
+    return status;
+}
+
+qfw_status checkpoint_forget(const run *r) { return drop(r, -1, 0, -1); }
 
 int checkpoint_exists(const run *r) {
     int64_t *steps = NULL;
@@ -213,7 +228,7 @@ qfw_status checkpoint_save(run *r, const progress *p) {
     if (status == QFW_OK) status = dir_sync(cfg_text(run_cfg(r, SECTION_RUN), "output_dir"));
     if (status == QFW_OK) {
         log_line(QFW_LOG_INFO, "checkpoint %s", path);
-        status = prune(r, (int64_t)p->step);
+        status = prune(r, p);
     }
     mem_free(aside);
     mem_free(path);
@@ -320,6 +335,15 @@ qfw_status checkpoint_load(run *r, const char *folder) {
     return status;
 }
 
+qfw_status checkpoint_load_best(run *r, const progress *p) {
+    if (!p->best_step || p->best_step == p->step) return QFW_OK;
+    char *path = checkpoint_path(r, (int64_t)p->best_step, "");
+    qfw_status status = path ? manifest_verify(path) : QFW_E_NOMEM;
+    if (status == QFW_OK) status = checkpoint_load(r, path);
+    mem_free(path);
+    return status;
+}
+
 static qfw_status read_count(const qfw_doc *d, const char *ptr, uint64_t *out) {
     int64_t value = 0;
     QFW_TRY(json_doc_api.i64(d, ptr, &value));
@@ -348,10 +372,16 @@ static qfw_status read_metric(const qfw_doc *d, const char *name, double *value,
 
 static qfw_status parse_place(run *r, const qfw_doc *d, progress *p) {
     const char *name, *sha = "";
+    uint64_t is_over = 0;
     QFW_TRY(read_count(d, "/global_step", &p->step));
     QFW_TRY(read_count(d, "/evaluated_step", &p->evaluated_step));
     QFW_TRY(read_count(d, "/num_input_tokens_seen", &p->num_tokens));
     QFW_TRY(read_count(d, "/logged_loss_steps", &p->loss_steps));
+    QFW_TRY(read_count(d, "/best_global_step", &p->best_step));
+    QFW_TRY(read_count(d, "/evaluations_without_gain", &p->worse));
+    QFW_TRY(read_count(d, "/is_over", &is_over));
+    p->is_over = is_over != 0;
+    if (p->best_step) QFW_TRY(json_doc_api.f64(d, "/best_metric", &p->best_value));
     QFW_TRY(json_doc_api.f64(d, "/epoch", &p->epoch));
     QFW_TRY(json_doc_api.f64(d, "/total_loss", &p->total_loss));
     QFW_TRY(json_doc_api.f64(d, "/first_loss", &p->first_loss));

@@ -6,8 +6,10 @@
 #include "train/progress.h"
 
 /* Write checkpoint-<p->step>; then, and only then, drop those of later steps, which are of a past
- * that was left, and the oldest beyond save_total_limit. */
+ * that was left, and the oldest beyond save_total_limit, but never the best that is kept. */
 qfw_status checkpoint_save(run *r, const progress *p);
+/* That of a step is no longer wanted. */
+qfw_status checkpoint_drop(const run *r, uint64_t step);
 /* A run that starts over in output_dir: what another one left there is dropped. */
 qfw_status checkpoint_forget(const run *r);
 /* What a killed run was writing there is removed. */
@@ -22,5 +24,7 @@ qfw_status checkpoint_find(const run *r, char **folder);
 qfw_status checkpoint_place(run *r, const char *folder, progress *p);
 /* Its tensors into the store. */
 qfw_status checkpoint_load(run *r, const char *folder);
+/* Those of the best step, where that is not the last. */
+qfw_status checkpoint_load_best(run *r, const progress *p);
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "train/judge.h"
 #include "train/packing.h"
 #include "train/reference.h"
 
@@ -271,6 +272,7 @@ static qfw_status seal_weights(run *r) {
     for (uint32_t kind = 0; kind < PASS_KINDS; kind++)
         for (size_t i = 0; i < gs->n_passes[kind] && n < 16; i++)
             plans[n++] = gs->passes[kind][i]->p;
+    if (r->judge) n += r->judge->plans(r->judge_inst, plans + n, 16 - n);
     return plan_seal(r->store, plans, n);
 }
 

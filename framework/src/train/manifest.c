@@ -13,6 +13,7 @@
 #include "files/json.h"
 #include "files/safetensors.h"
 #include "plugin/loader.h"
+#include "train/best.h"
 #include "train/outputs.h"
 #include "train/plan_report.h"
 
@@ -145,6 +146,11 @@ static void say_run(const run *r, const progress *p, json_out *o) {
     json_int(o, "num_tokens", (int64_t)p->num_tokens);
     json_float(o, "first_loss", p->first_loss);
     json_float(o, "last_loss", p->last_loss);
+    if (best_is_kept(r) && p->best_step) {
+        json_int(o, "best_global_step", (int64_t)p->best_step);
+        json_str(o, "metric_for_best_model", best_metric(r));
+        json_float(o, "best_metric", p->best_value);
+    }
     json_int(o, "plan_bytes", (int64_t)plan_total(r, &need));
     if (plan_is_host(r)) /* else the plan is the device's, and says nothing of the process */
         json_int(o, "process_peak_bytes", (int64_t)process_peak());

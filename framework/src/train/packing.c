@@ -10,7 +10,8 @@
 #include "train/batch.h"
 #include "train/progress.h"
 
-enum { NONE = UINT32_MAX, WORD = 64 };
+#define NONE UINT32_MAX
+enum { WORD = 64 };
 
 /* Units by the room that is left in them, first come first served among those with the same. */
 typedef struct rooms {

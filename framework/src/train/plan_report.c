@@ -12,10 +12,11 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "base/process.h"
+#include "train/judge.h"
 #include "train/progress.h"
 #include "train/reference.h"
 
-enum { PLAN_ITEMS = 12 };
+enum { PLAN_ITEMS = 13 };
 
 typedef struct plan_item {
     const char *name;
@@ -89,7 +90,8 @@ static uint64_t add_step(const plan_need *need, plan_items *items) {
         (long long)need->n_rows);
     add(items, "workspace", workspace, "of the ops");
     add(items, "inputs", need->input_bytes, "%s", "");
-    return need->cache_bytes + need->step_bytes + need->input_bytes;
+    if (need->judge_bytes) add(items, "scoring", need->judge_bytes, "%s", need->judge_note);
+    return need->cache_bytes + need->step_bytes + need->input_bytes + need->judge_bytes;
 }
 
 static void add_host(
@@ -271,5 +273,12 @@ plan_need train_need(const run *r) {
             ? "gradient_checkpointing = full; or "
             : "",
         (unsigned long long)dataset_longest(r->train, 1));
+    if (r->judge) {
+        const plan_need j = r->judge->need(r->judge_inst);
+        need.judge_bytes = j.cache_bytes + j.step_bytes + j.input_bytes;
+        need.host_bytes += j.host_bytes;
+        need.scratch_bytes += j.scratch_bytes;
+        snprintf(need.judge_note, sizeof need.judge_note, "%s", j.cache_note);
+    }
     return need;
 }

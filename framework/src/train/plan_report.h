@@ -11,6 +11,9 @@ typedef struct plan_need {
     uint64_t step_bytes, input_bytes, host_bytes, scratch_bytes; /* as in graphs */
     uint64_t cache_bytes;                                        /* of keys and values */
     char cache_note[64];
+    uint64_t
+        judge_bytes; /* of who scores the weights while they are trained: keys, values, a pass */
+    char judge_note[64];
     char smaller[200]; /* settings that would shrink the pass, for a hint; "" none */
 } plan_need;
 

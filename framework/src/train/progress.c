@@ -143,29 +143,48 @@ qfw_status trainer_log_step(trainer_log *l, run *r, progress *p) {
     return write_line(l, o);
 }
 
-qfw_status trainer_log_eval(trainer_log *l, run *r, const progress *p, const pass_result *sum,
-    double loss, double seconds) {
-    char key[160];
-    const char *name;
-    const uint64_t n = dataset_count(r->eval);
+void eval_values_add(eval_values *v, const char *name, double value) {
+    if (v->n == MAX_EVAL_VALUES) return;
+    eval_value *item = &v->item[v->n++];
+    snprintf(item->name, sizeof item->name, "%s", name);
+    item->value = value;
+}
+
+/* "eval_loss 0.2238 | eval_in_range 0.9630" */
+static void say_values(const eval_values *v, char *text, size_t cap) {
+    static const char *const shown[] = {"loss", "in_range", "mae"};
+    size_t at = 0;
+    *text = 0;
+    for (uint32_t i = 0; i < v->n; i++)
+        for (size_t k = 0; k < sizeof shown / sizeof shown[0] && at < cap; k++)
+            if (!strcmp(v->item[i].name, shown[k]))
+                at += (size_t)snprintf(
+                    text + at, cap - at, " | eval_%s %.4f", shown[k], v->item[i].value);
+}
+
+qfw_status trainer_log_eval(
+    trainer_log *l, run *r, const progress *p, const eval_values *v, double seconds) {
+    char text[160];
+    const uint64_t n = r->eval ? dataset_count(r->eval) : 0;
     json_out *o = json_out_create(0);
     json_open(o, NULL, '{');
-    json_float(o, "eval_loss", loss);
-    for (uint32_t i = 0; i < sum->n_metrics && (name = graphs_metric(r, i)) != NULL; i++) {
-        snprintf(key, sizeof key, "eval_%s", name);
-        json_float(o, key, sum->weight[i] > 0 ? sum->value[i] / sum->weight[i] : 0);
+    for (uint32_t i = 0; i < v->n; i++) {
+        char key[96];
+        snprintf(key, sizeof key, "eval_%s", v->item[i].name);
+        json_float(o, key, v->item[i].value);
     }
     json_int(o, "eval_num_tokens", (int64_t)p->num_tokens); /* TRL's: of training */
     json_float(o, "eval_runtime", seconds);
-    json_float(o, "eval_samples_per_second", (double)n / seconds);
-    json_float(o, "eval_steps_per_second",
-        (double)((n + r->eval_batch_size - 1) / r->eval_batch_size) / seconds);
+    if (n) json_float(o, "eval_samples_per_second", (double)n / seconds);
+    if (n)
+        json_float(o, "eval_steps_per_second",
+            (double)((n + r->eval_batch_size - 1) / r->eval_batch_size) / seconds);
     json_float(o, "epoch", p->epoch);
     json_int(o, "step", (int64_t)p->step);
     json_close(o);
-    log_line(QFW_LOG_INFO, "step %llu/%llu | eval_loss %.4f | %llu rows in %.1f s",
-        (unsigned long long)p->step, (unsigned long long)r->max_steps, loss, (unsigned long long)n,
-        seconds);
+    say_values(v, text, sizeof text);
+    log_line(QFW_LOG_INFO, "step %llu/%llu%s | evaluated in %.1f s", (unsigned long long)p->step,
+        (unsigned long long)r->max_steps, text, seconds);
     return write_line(l, o);
 }
 

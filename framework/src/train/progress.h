@@ -2,7 +2,7 @@
 #ifndef TRAIN_PROGRESS_H
 #define TRAIN_PROGRESS_H
 
-#include "train/graphs.h"
+#include "train/judge.h"
 
 /* Everything about a run's place that a resume must know. Saved as trainer_state.json. */
 struct progress {
@@ -11,6 +11,9 @@ struct progress {
     uint64_t num_tokens;          /* tokens seen, prompts included */
     double total_loss;            /* of all steps */
     double first_loss, last_loss; /* of the first and last step */
+    double best_value;            /* of the best evaluation (best.h) */
+    uint64_t best_step, worse;    /* its step, 0: none yet; evaluations since without a gain */
+    int is_over;                  /* early stopping has ended the run */
     /* since the last log: */
     double loss_sum;
     uint64_t loss_steps;
@@ -35,7 +38,7 @@ void trainer_log_close(trainer_log *l);
 /* The line of a log step; then the sums start anew. */
 qfw_status trainer_log_step(trainer_log *l, run *r, progress *p);
 qfw_status trainer_log_eval(
-    trainer_log *l, run *r, const progress *p, const pass_result *sum, double loss, double seconds);
+    trainer_log *l, run *r, const progress *p, const eval_values *v, double seconds);
 qfw_status trainer_log_end(trainer_log *l, const progress *p, double seconds, uint64_t rows);
 
 /* The bar with the time left, on a terminal. */

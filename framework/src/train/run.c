@@ -16,6 +16,7 @@
 #include "files/json.h"
 #include "plugin/host.h"
 #include "plugin/loader.h"
+#include "train/best.h"
 #include "train/checkpoint.h"
 #include "train/outputs.h"
 #include "train/packing.h"
@@ -193,6 +194,8 @@ qfw_status train_prepare(run *r, FILE *out) {
     if (r->trainer->flags & QFW_TRAINER_NEEDS_REF) QFW_TRY(adapters_declare_reference(r));
     QFW_TRY(trainables_declare(r));
     QFW_TRY(graphs_plan(r));
+    if (r->judge) QFW_TRY(r->judge->plan(r, &r->judge_inst));
+    QFW_TRY(best_check(r));
     r->process_bytes = process_resident();
     const plan_need need = train_need(r);
     plan_print(r, &need, out);
@@ -235,6 +238,12 @@ static void print_summary(const run *r, const progress *p, FILE *out) {
         format_count((uint64_t)((double)n / seconds), rate));
     fprintf(out, "  loss       %.4f first, %.4f last", p->first_loss, p->last_loss);
     if (!isnan(p->last_eval_loss)) fprintf(out, ", %.4f on the eval rows", p->last_eval_loss);
+    if (p->is_over)
+        fprintf(out, "\n  stopped    early: eval_%s did not improve in %llu evaluation%s",
+            best_metric(r), (unsigned long long)p->worse, p->worse == 1 ? "" : "s");
+    if (best_is_kept(r) && p->best_step)
+        fprintf(out, "\n  best       eval_%s %.4f after step %llu: what is written is of that step",
+            best_metric(r), p->best_value, (unsigned long long)p->best_step);
     format_bytes(process_peak(), peak);
     format_bytes(plan_total(r, &need), planned);
     if (plan_is_host(r))
@@ -255,6 +264,7 @@ qfw_status run_load_weights(run *r) {
 qfw_status train_load(run *r) {
     QFW_TRY(run_load_weights(r));
     QFW_TRY(graphs_alloc(r));
+    if (r->judge) QFW_TRY(r->judge->alloc(r->judge_inst));
     return reference_prepare(r);
 }
 
@@ -285,6 +295,7 @@ static qfw_status train_from(run *r, const char *from, progress *p, FILE *out) {
     output_begin(r);
     QFW_TRY(outputs_resolved(r, folder));
     QFW_TRY(train_loop(r, from, p));
+    if (best_is_kept(r)) QFW_TRY(checkpoint_load_best(r, p));
     QFW_TRY(outputs_weights(r, folder));
     QFW_TRY(outputs_manifest(r, folder, p));
     if (r->flags.profile) QFW_TRY(profile_write(r, p, out));
@@ -299,7 +310,7 @@ static qfw_status train(run *r, FILE *out) {
     char *from = NULL;
     QFW_TRY(output_claim(r, &lock));
     qfw_status status = find_place(r, &from, &p);
-    if (status == QFW_OK && from && p.step == r->max_steps && output_is_whole(r))
+    if (status == QFW_OK && from && (p.step == r->max_steps || p.is_over) && output_is_whole(r))
         fprintf(out, "\nNothing left to do: %s is of the last step\n", from);
     else if (status == QFW_OK)
         status = train_from(r, from, &p, out);
@@ -310,6 +321,7 @@ static qfw_status train(run *r, FILE *out) {
 
 void run_close(run *r) {
     if (!r) return;
+    if (r->judge) r->judge->close(r->judge_inst);
     graphs_destroy(r->graphs);
     st_close(r->files);
     store_destroy(r->store);

@@ -62,6 +62,7 @@ typedef struct trainable {
 } trainable;
 
 typedef struct batch batch;     /* batch.h */
+typedef struct judge judge;     /* judge.h */
 typedef struct graphs graphs;   /* graphs.h */
 typedef struct packing packing; /* packing.h */
 
@@ -98,6 +99,8 @@ typedef struct run {
     trainable *trainables;
     uint32_t n_trainables;
     graphs *graphs;
+    const judge *judge; /* NULL: none */
+    void *judge_inst;
 
     uint64_t steps_per_epoch, max_steps; /* updates */
     uint32_t batch_size, eval_batch_size, accumulation;

@@ -290,12 +290,28 @@ static void check_there(const run *r) {
     }
 }
 
+/* Evaluations have something to look at, and what looks at them has evaluations. */
+static void check_evaluations(const run *r) {
+    const qfw_cfg *trainer = run_cfg(r, SECTION_TRAINER);
+    const int is_none = !strcmp(cfg_text(trainer, "eval_strategy"), "no");
+    const int has_set = *cfg_text(run_cfg(r, SECTION_EVALUATE), "set") != 0;
+    if (!is_none && !has_set && !*cfg_text(run_cfg(r, SECTION_DATA), "eval"))
+        (void)cfg_problem(r->ini, trainer, "eval_strategy", "%s, but [data] eval names no file",
+            cfg_text(trainer, "eval_strategy"));
+    if (is_none && cfg_int(trainer, "load_best_model_at_end"))
+        (void)cfg_problem(r->ini, trainer, "load_best_model_at_end",
+            "true, but eval_strategy = no: nothing says which is the best");
+    if (is_none && cfg_int(trainer, "early_stopping_patience"))
+        (void)cfg_problem(r->ini, trainer, "early_stopping_patience",
+            "%lld, but eval_strategy = no: nothing says that there is no gain",
+            (long long)cfg_int(trainer, "early_stopping_patience"));
+}
+
 /* Keys that contradict each other. */
 static void check_together(const run *r) {
-    const qfw_cfg *trainer = run_cfg(r, SECTION_TRAINER), *data = run_cfg(r, SECTION_DATA);
+    const qfw_cfg *trainer = run_cfg(r, SECTION_TRAINER);
     const qfw_cfg *adapter = run_cfg(r, SECTION_ADAPTER), *model = run_cfg(r, SECTION_MODEL);
-    if (!strcmp(cfg_text(trainer, "eval_strategy"), "steps") && !*cfg_text(data, "eval"))
-        (void)cfg_problem(r->ini, trainer, "eval_strategy", "steps, but [data] eval names no file");
+    check_evaluations(r);
     check_optimizer_keys(r);
     check_task_input(r);
     check_there(r);

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "train/best.h"
 #include "train/checkpoint.h"
 #include "train/packing.h"
 
@@ -180,12 +181,13 @@ static qfw_status one_step(loop *l) {
 }
 
 /* Sum over the whole set, token-weighted: eval_loss does not depend on how the set is cut into
- * batches. One that is cancelled says nothing, and is still due. */
-static qfw_status evaluate(loop *l) {
+ * batches. */
+static qfw_status evaluate_rows(loop *l, eval_values *v) {
     run *r = l->r;
     pass_result sum = {0}, res;
     double weight = 0;
-    const uint64_t n = dataset_count(r->eval), started = clock_ns();
+    const char *name;
+    const uint64_t n = dataset_count(r->eval);
     for (uint64_t first = 0; first < n; first += r->eval_batch_size) {
         uint32_t count = 0;
         for (; count < r->eval_batch_size && first + count < n; count++)
@@ -202,21 +204,49 @@ static qfw_status evaluate(loop *l) {
         if (r->host->cancelled(r->host)) return QFW_OK;
     }
     l->p.last_eval_loss = weight > 0 ? sum.loss / weight : 0;
+    eval_values_add(v, "loss", l->p.last_eval_loss);
+    for (uint32_t i = 0; i < sum.n_metrics && (name = graphs_metric(r, i)) != NULL; i++)
+        eval_values_add(v, name, sum.weight[i] > 0 ? sum.value[i] / sum.weight[i] : 0);
+    return QFW_OK;
+}
+
+/* One that is cancelled says nothing, and is still due. */
+static qfw_status evaluate(loop *l, int *is_best) {
+    run *r = l->r;
+    eval_values v = {.n = 0};
+    const uint64_t started = clock_ns();
+    *is_best = 0;
+    if (r->eval) QFW_TRY(evaluate_rows(l, &v));
+    qfw_status status = QFW_OK;
+    if (r->judge && !r->host->cancelled(r->host)) status = r->judge->judge(r->judge_inst, &v);
+    if (r->host->cancelled(r->host)) return status == QFW_E_CANCELLED ? QFW_OK : status;
+    QFW_TRY(status);
     l->p.evaluated_step = l->p.step;
-    return trainer_log_eval(
-        l->log, r, &l->p, &sum, l->p.last_eval_loss, (double)(clock_ns() - started) * 1e-9);
+    if (l->p.step) *is_best = best_take(r, &l->p, &v);
+    return trainer_log_eval(l->log, r, &l->p, &v, (double)(clock_ns() - started) * 1e-9);
 }
 
 static int is_due(uint64_t step, int64_t every) { return every > 0 && step % (uint64_t)every == 0; }
 
-/* Whether the rows of [data] eval are to be run over after this step, and have not been yet. */
+/* What eval_strategy or save_strategy asks for after this step; the last one counts in any case. */
+static int strategy_asks(const run *r, uint64_t step, const char *strategy, int64_t every) {
+    if (!strcmp(strategy, "no")) return 0;
+    if (!strcmp(strategy, "epoch")) every = (int64_t)r->steps_per_epoch;
+    return is_due(step, every) || step == r->max_steps;
+}
+
+static int is_save_due(const run *r, uint64_t step) {
+    const qfw_cfg *t = run_cfg(r, SECTION_TRAINER);
+    return strategy_asks(r, step, cfg_text(t, "save_strategy"), cfg_int(t, "save_steps"));
+}
+
+/* Whether this step is to be evaluated, and has not been yet. */
 static int is_eval_due(const run *r, const progress *p) {
     const qfw_cfg *t = run_cfg(r, SECTION_TRAINER);
     const int64_t every =
         cfg_int(t, "eval_steps") ? cfg_int(t, "eval_steps") : cfg_int(t, "logging_steps");
     return p->step > 0 && p->evaluated_step != p->step &&
-           !strcmp(cfg_text(t, "eval_strategy"), "steps") &&
-           (is_due(p->step, every) || p->step == r->max_steps);
+           strategy_asks(r, p->step, cfg_text(t, "eval_strategy"), every);
 }
 
 static qfw_status fail_stopped(const loop *l) {
@@ -226,20 +256,33 @@ static qfw_status fail_stopped(const loop *l) {
         is_eval_due(l->r, &l->p) ? ", before its evaluation" : "");
 }
 
+/* Evaluate where that is due, and save where anything asks for it; *stops: a signal does. A best
+ * that is one no longer goes, unless save_strategy asked for it, too. */
+static qfw_status evaluate_and_save(loop *l, int *stops) {
+    run *r = l->r;
+    const uint64_t before = l->p.best_step;
+    int is_best = 0;
+    if (is_eval_due(r, &l->p) && !r->host->cancelled(r->host)) QFW_TRY(evaluate(l, &is_best));
+    *stops = r->host->cancelled(r->host) != 0;
+    is_best = is_best && best_is_kept(r);
+    l->p.is_over = best_is_over(r, &l->p);
+    const int saves = strcmp(cfg_text(run_cfg(r, SECTION_TRAINER), "save_strategy"), "no") != 0;
+    if (*stops || (l->p.is_over && saves) || is_best || is_save_due(r, l->p.step))
+        QFW_TRY(checkpoint_save(r, &l->p));
+    return is_best && before && !is_save_due(r, before) ? checkpoint_drop(r, before) : QFW_OK;
+}
+
 /* A stop does not wait for an evaluation: the checkpoint says that it is due, and who resumes runs
  * it. */
 static qfw_status after_step(loop *l) {
     run *r = l->r;
-    const qfw_cfg *t = run_cfg(r, SECTION_TRAINER);
-    const int saves = !strcmp(cfg_text(t, "save_strategy"), "steps");
+    int stops = 0;
     progress_bar(r, &l->p);
-    if (is_due(l->p.step, cfg_int(t, "logging_steps"))) QFW_TRY(trainer_log_step(l->log, r, &l->p));
-    if (is_eval_due(r, &l->p) && !r->host->cancelled(r->host)) QFW_TRY(evaluate(l));
-    const int stops = r->host->cancelled(r->host) != 0;
-    if (stops ||
-        (saves && (is_due(l->p.step, cfg_int(t, "save_steps")) || l->p.step == r->max_steps)))
-        QFW_TRY(checkpoint_save(r, &l->p));
-    return stops && (l->p.step < r->max_steps || is_eval_due(r, &l->p)) ? fail_stopped(l) : QFW_OK;
+    if (is_due(l->p.step, cfg_int(run_cfg(r, SECTION_TRAINER), "logging_steps")))
+        QFW_TRY(trainer_log_step(l->log, r, &l->p));
+    QFW_TRY(evaluate_and_save(l, &stops));
+    const int is_done = l->p.step == r->max_steps || l->p.is_over;
+    return stops && (!is_done || is_eval_due(r, &l->p)) ? fail_stopped(l) : QFW_OK;
 }
 
 /* What shared prefixes save, in the epoch that comes next. */
@@ -297,6 +340,18 @@ static void close_loop(loop *l) {
     mem_free(l->rows);
 }
 
+/* The evaluation at the start, and one that the run was stopped before. */
+static qfw_status before_steps(loop *l) {
+    run *r = l->r;
+    int is_best = 0, stops = 0;
+    if (!l->p.step && (r->eval || r->judge) &&
+        cfg_int(run_cfg(r, SECTION_TRAINER), "eval_on_start"))
+        QFW_TRY(evaluate(l, &is_best));
+    if (!is_eval_due(r, &l->p)) return QFW_OK;
+    QFW_TRY(evaluate_and_save(l, &stops));
+    return is_eval_due(r, &l->p) ? fail_stopped(l) : QFW_OK;
+}
+
 qfw_status train_loop(run *r, const char *from, progress *p) {
     loop l = {.r = r, .p = *p};
     qfw_status status = open_loop(&l, from);
@@ -304,15 +359,9 @@ qfw_status train_loop(run *r, const char *from, progress *p) {
     l.p.started_ns = clock_ns();
     l.p.started_step = l.p.step;
     l.p.started_tokens = l.p.num_tokens;
-    if (status == QFW_OK && !l.p.step && r->eval &&
-        cfg_int(run_cfg(r, SECTION_TRAINER), "eval_on_start"))
-        status = evaluate(&l);
-    if (status == QFW_OK && is_eval_due(r, &l.p)) { /* the run was stopped before it */
-        status = evaluate(&l);
-        if (status == QFW_OK && is_eval_due(r, &l.p)) status = fail_stopped(&l);
-    }
+    if (status == QFW_OK) status = before_steps(&l);
     if (status == QFW_OK) progress_bar(r, &l.p);
-    while (status == QFW_OK && l.p.step < r->max_steps) {
+    while (status == QFW_OK && l.p.step < r->max_steps && !l.p.is_over) {
         status = one_step(&l);
         if (status == QFW_OK) status = after_step(&l);
     }
