@@ -138,8 +138,14 @@ static void written_and_read(void **state) {
     evaluation *e = make_seed(), *again = NULL;
     (void)state;
     e->rows[2].abstained = 1;
+    e->n_wordings = 3;
+    e->evidence_rows = 50;
+    e->movement[0] = (skill_movement){stats_share(4, 9), 1.0 / 3, 7, 3.1, 0.7, 3.2};
     assert_int_equal(evaluation_write(e, path), QFW_OK);
     assert_int_equal(evaluation_read(path, &again), QFW_OK);
+    assert_int_equal(again->n_wordings, 3);
+    assert_int_equal(again->evidence_rows, 50);
+    assert_memory_equal(e->movement, again->movement, sizeof e->movement);
     assert_int_equal(again->n_rows, 6);
     for (size_t i = 0; i < 6; i++) {
         const judged *x = &e->rows[i], *y = &again->rows[i];

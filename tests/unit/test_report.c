@@ -64,8 +64,8 @@ static void has(const char *page, const char *text) {
 }
 
 static void has_every_section(const char *page) {
-    static const char *const ids[] = {
-        "comparison", "skills", "calibration", "confusion", "worst", "training", "data", "memory"};
+    static const char *const ids[] = {"comparison", "skills", "calibration", "confusion",
+        "sensitivity", "worst", "training", "data", "memory"};
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
         char text[64];
         snprintf(text, sizeof text, "<section id=\"%s\">", ids[i]);
@@ -122,6 +122,32 @@ static void everything_is_there(void **state) {
     mem_free(again);
     evaluation_destroy(base);
     evaluation_destroy(sft);
+}
+
+static void what_was_probed_is_shown(void **state) {
+    (void)state;
+    evaluation *e = make("<u>sft</u>", 9);
+    const evaluation *const list[] = {e};
+    const report_input in = {NULL, NULL, 0, list, 1};
+    char *page = report_of(&in);
+    has(page, "Not probed: [evaluate] wordings and evidence_rows are not set.");
+    mem_free(page);
+    e->n_wordings = 3;
+    e->evidence_rows = 50;
+    e->movement[1] = (skill_movement){stats_share(4, 10), 1.25, 0, 0, 0, 0};
+    page = report_of(&in);
+    has(page, "Under 3 wordings of the question</h4>");
+    has(page,
+        "&lt;b&gt;Talk&lt;/b&gt;</th><td>10</td><td>1.25</td><td class=\"share\">40.0&nbsp;%");
+    has(page, "No row of the set names evidence.");
+    mem_free(page);
+    e->movement[1] = (skill_movement){stats_share(4, 10), 1.25, 7, 3.5, 1.25, 3.75};
+    page = report_of(&in);
+    has(page, "</th><td>7</td><td>3.50</td><td>1.25 <small>(\xE2\x88\x92"
+              "2.25)</small></td><td>3.75 <small>(+0.25)</small></td>");
+    assert_null(strstr(page, "Not probed"));
+    mem_free(page);
+    evaluation_destroy(e);
 }
 
 static void nothing_is_said_to_be_nothing(void **state) {
@@ -183,6 +209,7 @@ static void a_folder_that_is_not_there_is_an_error(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(everything_is_there),
+        cmocka_unit_test(what_was_probed_is_shown),
         cmocka_unit_test(nothing_is_said_to_be_nothing),
         cmocka_unit_test(other_rows_are_not_compared),
         cmocka_unit_test(want_of_memory_is_an_error),

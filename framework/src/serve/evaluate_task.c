@@ -66,17 +66,17 @@ static qfw_status read_wordings(const run *r, char *prompts[MAX_WORDINGS], uint3
     return QFW_OK;
 }
 
-static qfw_status probe_set(const set_scorer *k, const evaluation *result, FILE *out) {
+static qfw_status probe_set(const set_scorer *k, evaluation *result, FILE *out) {
     const qfw_cfg *c = run_cfg(k->r, SECTION_EVALUATE);
     const sensitivity_in in = {&k->o, k->e, k->set, result};
     char *prompts[MAX_WORDINGS] = {NULL};
     uint32_t n = 0;
     qfw_status status = read_wordings(k->r, prompts, &n);
-    if (status == QFW_OK && n)
-        status = sensitivity_wordings(&in, (const char *const *)prompts, n, out);
+    if (status == QFW_OK && n) status = sensitivity_wordings(&in, (const char *const *)prompts, n);
     for (uint32_t i = 0; i < MAX_WORDINGS; i++) mem_free(prompts[i]);
     const int64_t rows = cfg_int(c, "evidence_rows");
-    if (status == QFW_OK && rows) status = sensitivity_evidence(&in, (uint64_t)rows, out);
+    if (status == QFW_OK && rows) status = sensitivity_evidence(&in, (uint32_t)rows);
+    if (status == QFW_OK) evaluation_print_sensitivity(result, out);
     return status;
 }
 

@@ -35,6 +35,15 @@ typedef struct judged {
     double p[MAX_LEVELS]; /* of each level, sums to 1 */
 } judged;
 
+/* How one skill's scores move when the question is worded otherwise and when the words that speak
+ * for it are taken away or said twice (sensitivity.h). */
+typedef struct skill_movement {
+    share moved;         /* documents whose score is not the same under all wordings */
+    double spread;       /* mean over documents of the highest - lowest expected score */
+    uint64_t n_evidence; /* documents with evidence that were scored; 0: the means say nothing */
+    double as_it_is, without, twice; /* their mean expected score */
+} skill_movement;
+
 typedef struct evaluation {
     const char *name;    /* "base", "sft", "dpo": for tables */
     const char *set;     /* file of the set */
@@ -44,6 +53,9 @@ typedef struct evaluation {
     scale scale;
     judged *rows;
     size_t n_rows, cap_rows;
+    uint32_t n_wordings;    /* the rubric's own counted; 0: no other was tried */
+    uint32_t evidence_rows; /* most rows a skill whose evidence was changed; 0: none */
+    skill_movement movement[MAX_SKILLS];
 } evaluation;
 
 qfw_status evaluation_create(const char *name, const char *set, const char *adapter,

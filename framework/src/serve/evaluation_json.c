@@ -41,7 +41,7 @@ static void say_share(json_out *o, const char *key, const share *s) {
     json_close(o);
 }
 
-/* For other programs; reading takes the rows alone. */
+/* For other programs; reading takes the rows and the sensitivity alone. */
 static void say_metrics(const evaluation *e, uint32_t skill, json_out *o) {
     const skill_metrics m = evaluation_metrics(e, skill);
     json_open(o, skill < e->n_skills ? e->skills[skill] : "all skills", '{');
@@ -58,6 +58,28 @@ static void say_metrics(const evaluation *e, uint32_t skill, json_out *o) {
     json_close(o);
 }
 
+/* One object a skill, in the order of /skills; what was not probed is not there. */
+static void say_sensitivity(const evaluation *e, json_out *o) {
+    json_open(o, "sensitivity", '{');
+    json_int(o, "wordings", e->n_wordings);
+    json_int(o, "evidence_rows", e->evidence_rows);
+    json_open(o, "skills", '[');
+    for (uint32_t k = 0; k < e->n_skills; k++) {
+        const skill_movement *m = &e->movement[k];
+        json_open(o, NULL, '{');
+        json_str(o, "skill", e->skills[k]);
+        say_share(o, "moved", &m->moved);
+        json_float(o, "spread", m->spread);
+        json_int(o, "with_evidence", (int64_t)m->n_evidence);
+        json_float(o, "as_it_is", m->as_it_is);
+        json_float(o, "without", m->without);
+        json_float(o, "twice", m->twice);
+        json_close(o);
+    }
+    json_close(o);
+    json_close(o);
+}
+
 static void say_all(const evaluation *e, json_out *o) {
     json_open(o, NULL, '{');
     json_str(o, "name", e->name);
@@ -71,6 +93,7 @@ static void say_all(const evaluation *e, json_out *o) {
     json_open(o, "metrics", '{');
     for (uint32_t i = 0; i <= e->n_skills; i++) say_metrics(e, i, o);
     json_close(o);
+    if (e->n_wordings || e->evidence_rows) say_sensitivity(e, o);
     json_open(o, "rows", '[');
     for (size_t i = 0; i < e->n_rows; i++) say_row(e, &e->rows[i], o);
     json_close(o);
@@ -173,8 +196,43 @@ static qfw_status read_head(reading_in *in) {
         name, set, adapter, skills, (uint32_t)n, (scale){low, (uint32_t)levels}, &in->e);
 }
 
+static qfw_status real_at(const reading_in *in, const char *key, double *out) {
+    char ptr[2 * PTR_BYTES];
+    return json_doc_api.f64(in->d, in_row(in, key, ptr), out);
+}
+
+static qfw_status read_movement(const reading_in *in, skill_movement *m) {
+    int32_t hits = 0, n = 0, with_evidence = 0;
+    QFW_TRY(level_at(in, "moved/n", 0, INT32_MAX, &n));
+    QFW_TRY(level_at(in, "moved/hits", 0, n, &hits));
+    QFW_TRY(real_at(in, "spread", &m->spread));
+    QFW_TRY(level_at(in, "with_evidence", 0, INT32_MAX, &with_evidence));
+    QFW_TRY(real_at(in, "as_it_is", &m->as_it_is));
+    QFW_TRY(real_at(in, "without", &m->without));
+    QFW_TRY(real_at(in, "twice", &m->twice));
+    if (n) m->moved = stats_share((uint64_t)hits, (uint64_t)n);
+    m->n_evidence = (uint64_t)with_evidence;
+    return QFW_OK;
+}
+
+static qfw_status read_sensitivity(reading_in *in) {
+    int32_t wordings = 0, rows = 0;
+    if (!json_doc_api.count(in->d, "/sensitivity/skills")) return QFW_OK;
+    snprintf(in->ptr, sizeof in->ptr, "/sensitivity");
+    QFW_TRY(level_at(in, "wordings", 0, INT32_MAX, &wordings));
+    QFW_TRY(level_at(in, "evidence_rows", 0, INT32_MAX, &rows));
+    in->e->n_wordings = (uint32_t)wordings;
+    in->e->evidence_rows = (uint32_t)rows;
+    for (uint32_t k = 0; k < in->e->n_skills; k++) {
+        snprintf(in->ptr, sizeof in->ptr, "/sensitivity/skills/%u", k);
+        QFW_TRY(read_movement(in, &in->e->movement[k]));
+    }
+    return QFW_OK;
+}
+
 static qfw_status read_all(reading_in *in) {
     QFW_TRY(read_head(in));
+    QFW_TRY(read_sensitivity(in));
     const uint64_t n = json_doc_api.count(in->d, "/rows");
     for (uint64_t i = 0; i < n; i++) {
         snprintf(in->ptr, sizeof in->ptr, "/rows/%llu", (unsigned long long)i);

@@ -96,6 +96,29 @@ void evaluation_print(const evaluation *e, const verdict_bands *bands, FILE *out
     fprintf(out, "\n");
 }
 
+void evaluation_print_sensitivity(const evaluation *e, FILE *out) {
+    char name[NAME_COLUMNS * 4 + 1];
+    if (e->n_wordings)
+        fprintf(out, "\n%s under %u wordings of the question\n  %-16s %10s %14s\n", e->name,
+            e->n_wordings, "skill", "spread", "score moves");
+    for (uint32_t k = 0; k < e->n_skills; k++) {
+        const skill_movement *m = &e->movement[k];
+        if (m->moved.n)
+            fprintf(out, "  %-16s %10.2f %12.1f %%  (%.1f - %.1f)\n", name_of(e->skills[k], name),
+                m->spread, 100 * m->moved.value, 100 * m->moved.low, 100 * m->moved.high);
+    }
+    if (e->evidence_rows)
+        fprintf(out,
+            "\n%s with the evidence changed: mean expected score\n  %-16s %6s %10s %10s %10s\n",
+            e->name, "skill", "rows", "as it is", "without", "twice");
+    for (uint32_t k = 0; k < e->n_skills; k++) {
+        const skill_movement *m = &e->movement[k];
+        if (m->n_evidence)
+            fprintf(out, "  %-16s %6llu %10.2f %10.2f %10.2f\n", name_of(e->skills[k], name),
+                (unsigned long long)m->n_evidence, m->as_it_is, m->without, m->twice);
+    }
+}
+
 /* --- comparison --- */
 
 typedef struct pair {

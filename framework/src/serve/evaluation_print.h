@@ -20,5 +20,7 @@ void evaluation_print(const evaluation *e, const verdict_bands *bands, FILE *out
 /* All of them on one set: a column each, then a line a pair with McNemar's test, Holm's correction
  * over the pairs, and what it says. QFW_E_DATA where they do not hold the same rows. */
 qfw_status evaluation_print_comparison(const evaluation *const *list, uint32_t n, FILE *out);
+/* What its probes found; nothing where there were none. */
+void evaluation_print_sensitivity(const evaluation *e, FILE *out);
 
 #endif

@@ -12,12 +12,24 @@ typedef struct section {
     const char *id, *title;
 } section;
 
-enum { COMPARISON, SKILLS, CALIBRATION, CONFUSION, WORST, TRAINING, DATA, MEMORY, N_SECTIONS };
+enum {
+    COMPARISON,
+    SKILLS,
+    CALIBRATION,
+    CONFUSION,
+    SENSITIVITY,
+    WORST,
+    TRAINING,
+    DATA,
+    MEMORY,
+    N_SECTIONS
+};
 static const section sections[N_SECTIONS] = {
     [COMPARISON] = {"comparison", "Comparison"},
     [SKILLS] = {"skills", "Scores by skill"},
     [CALIBRATION] = {"calibration", "Calibration"},
     [CONFUSION] = {"confusion", "Confusion"},
+    [SENSITIVITY] = {"sensitivity", "Sensitivity"},
     [WORST] = {"worst", "Worst cases"},
     [TRAINING] = {"training", "Training"},
     [DATA] = {"data", "Data"},
@@ -53,6 +65,7 @@ static qfw_status put_section(
     case SKILLS: report_skills(list, n, out); break;
     case CALIBRATION: status = report_calibration(list, n, out); break;
     case CONFUSION: report_confusion(list, n, out); break;
+    case SENSITIVITY: report_sensitivity(list, n, out); break;
     case WORST: report_worst(list, n, out); break;
     case TRAINING: status = report_curves(runs, in->n_runs, out); break;
     case DATA: report_data(runs, in->n_runs, out); break;

@@ -33,7 +33,8 @@ qfw_status report_curves(const run_record *runs, uint32_t n, FILE *out);
 void report_data(const run_record *runs, uint32_t n, FILE *out);
 void report_memory(const run_record *runs, uint32_t n, FILE *out);
 
-/* --- scores: report_scores.c, report_compare.c, report_figures.c, report_worst.c --- */
+/* --- scores: report_scores.c, report_compare.c, report_figures.c, report_sensitivity.c,
+ * report_worst.c --- */
 
 /* "54.0 % (44.3-63.4)" with its interval drawn beside it. */
 void report_share(const share *s, FILE *out);
@@ -49,6 +50,7 @@ qfw_status report_comparison(const evaluation *const *list, uint32_t n, FILE *ou
 void report_skills(const evaluation *const *list, uint32_t n, FILE *out);
 qfw_status report_calibration(const evaluation *const *list, uint32_t n, FILE *out);
 void report_confusion(const evaluation *const *list, uint32_t n, FILE *out);
+void report_sensitivity(const evaluation *const *list, uint32_t n, FILE *out);
 void report_worst(const evaluation *const *list, uint32_t n, FILE *out);
 
 #endif

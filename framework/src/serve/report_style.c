@@ -63,6 +63,11 @@ static const char *const rules[] = {
     ".key::before{content:\"\";display:inline-block;width:.9em;height:.2em;margin-right:.35em;",
     "vertical-align:.25em;background:var(--c0)}",
     ".key.i3::before{background:var(--c1)}",
+    /* Two tables beside each other where there is room. */
+    ".pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),1fr));",
+    "gap:.5rem 2.5rem;margin-top:.75rem}",
+    ".pair>div{min-width:0;break-inside:avoid}",
+    ".pair h4{font-size:.9375rem}",
     /* Plots. */
     ".plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,20rem),1fr));",
     "gap:1.25rem 1.5rem}",
@@ -108,7 +113,8 @@ static const char *const rules[] = {
     "--hit:34 113 63;--miss:179 83 10}",
     "*{print-color-adjust:exact;-webkit-print-color-adjust:exact}",
     "body{font-size:10pt}nav{display:none}header,main,footer{max-width:none;padding:0}",
-    ".wide,.heat{overflow:visible}.wide table{font-size:8pt}th,td{padding:.2rem .4rem}",
+    ".wide,.heat{overflow:visible}.wide th:first-child{position:static}",
+    ".wide table{font-size:8pt}th,td{padding:.2rem .4rem}",
     ".plots{grid-template-columns:repeat(3,1fr)}.heats{grid-template-columns:repeat(3,1fr)}",
     ".plots.small{grid-template-columns:repeat(4,1fr)}figcaption,.note,.path{font-size:8pt}",
     ".wide .interval{display:none}h2,h3,h4{break-after:avoid}h2+.note{break-after:avoid}",

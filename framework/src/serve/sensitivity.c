@@ -56,8 +56,8 @@ static qfw_status score_under(const sensitivity_in *in, const char *prompt, answ
 }
 
 /* What the wordings say of one skill. */
-static void print_spread(
-    const sensitivity_in *in, const answers_of *all, uint32_t n, uint32_t skill, FILE *out) {
+static void note_spread(
+    const sensitivity_in *in, const answers_of *all, uint32_t n, uint32_t skill) {
     double spread = 0;
     uint64_t moved = 0, count = 0;
     for (size_t i = 0; i < in->plain->n_rows; i++) {
@@ -77,14 +77,12 @@ static void print_spread(
         moved += (uint64_t)!same;
         count++;
     }
-    const share s = stats_share(moved, count);
-    if (count)
-        fprintf(out, "  %-16.16s %10.2f %12.1f %%  (%.1f - %.1f)\n", in->plain->skills[skill],
-            spread / (double)count, 100 * s.value, 100 * s.low, 100 * s.high);
+    if (!count) return;
+    in->plain->movement[skill].moved = stats_share(moved, count);
+    in->plain->movement[skill].spread = spread / (double)count;
 }
 
-qfw_status sensitivity_wordings(
-    const sensitivity_in *in, const char *const *prompts, uint32_t n, FILE *out) {
+qfw_status sensitivity_wordings(const sensitivity_in *in, const char *const *prompts, uint32_t n) {
     answers_of *all = mem_alloc(n, sizeof *all);
     qfw_status status = all ? QFW_OK : QFW_E_NOMEM;
     for (uint32_t w = 0; w < n && status == QFW_OK; w++) {
@@ -95,9 +93,8 @@ qfw_status sensitivity_wordings(
     }
     log_status(NULL);
     if (status == QFW_OK) {
-        fprintf(out, "\n%s under %u wordings of the question\n", in->plain->name, n + 1);
-        fprintf(out, "  %-16s %10s %14s\n", "skill", "spread", "score moves");
-        for (uint32_t k = 0; k < in->plain->n_skills; k++) print_spread(in, all, n, k, out);
+        in->plain->n_wordings = n + 1;
+        for (uint32_t k = 0; k < in->plain->n_skills; k++) note_spread(in, all, n, k);
     }
     for (uint32_t w = 0; all && w < n; w++) answers_free(&all[w]);
     mem_free(all);
@@ -117,10 +114,10 @@ static char *change(const evalset_row *row, uint32_t skill, int version) {
 }
 
 static qfw_status score_version(
-    const sensitivity_in *in, uint64_t n, uint32_t skill, int version, answers_of *a) {
+    const sensitivity_in *in, uint32_t n, uint32_t skill, int version, answers_of *a) {
     score_opts o = *in->o;
     scorer *s = NULL;
-    uint64_t taken = 0;
+    uint32_t taken = 0;
     o.max_reason_tokens = 0;
     qfw_status status = scorer_create(&o, in->e, take, a, &s);
     for (size_t i = 0; i < in->set->n_rows && taken < n && status == QFW_OK; i++) {
@@ -142,21 +139,24 @@ static double mean_of(const answers_of *a, uint32_t skill) {
     return sum / (double)a->n;
 }
 
-static qfw_status one_skill(const sensitivity_in *in, uint64_t n, uint32_t skill, FILE *out) {
+static qfw_status one_skill(const sensitivity_in *in, uint32_t n, uint32_t skill) {
     answers_of a[VERSIONS] = {{0}};
     qfw_status status = QFW_OK;
     for (int v = 0; v < VERSIONS && status == QFW_OK; v++)
         status = score_version(in, n, skill, v, &a[v]);
-    if (status == QFW_OK && a[0].n)
-        fprintf(out, "  %-16.16s %6zu %10.2f %10.2f %10.2f\n", in->plain->skills[skill], a[0].n,
-            mean_of(&a[AS_IT_IS], skill), mean_of(&a[WITHOUT], skill), mean_of(&a[TWICE], skill));
+    if (status == QFW_OK && a[AS_IT_IS].n) {
+        skill_movement *m = &in->plain->movement[skill];
+        m->n_evidence = a[AS_IT_IS].n;
+        m->as_it_is = mean_of(&a[AS_IT_IS], skill);
+        m->without = mean_of(&a[WITHOUT], skill);
+        m->twice = mean_of(&a[TWICE], skill);
+    }
     for (int v = 0; v < VERSIONS; v++) answers_free(&a[v]);
     return status;
 }
 
-qfw_status sensitivity_evidence(const sensitivity_in *in, uint64_t n, FILE *out) {
-    fprintf(out, "\n%s with the evidence changed: mean expected score\n", in->plain->name);
-    fprintf(out, "  %-16s %6s %10s %10s %10s\n", "skill", "rows", "as it is", "without", "twice");
-    for (uint32_t k = 0; k < in->plain->n_skills; k++) QFW_TRY(one_skill(in, n, k, out));
+qfw_status sensitivity_evidence(const sensitivity_in *in, uint32_t n) {
+    for (uint32_t k = 0; k < in->plain->n_skills; k++) QFW_TRY(one_skill(in, n, k));
+    in->plain->evidence_rows = n;
     return QFW_OK;
 }

@@ -12,16 +12,14 @@ typedef struct sensitivity_in {
     const score_opts *o; /* with the rubric as it is */
     engine *e;
     const evalset *set;
-    const evaluation *plain; /* of the set under that rubric */
+    evaluation *plain; /* of the set under that rubric; takes what is found */
 } sensitivity_in;
 
-/* Score the set under each of the prompts, too, and print a line a skill: the spread of the
- * expected score over all wordings (mean over documents of highest - lowest), and the share of
- * documents whose score is not the same under all. */
-qfw_status sensitivity_wordings(
-    const sensitivity_in *in, const char *const *prompts, uint32_t n, FILE *out);
+/* Score the set under each of the prompts, too: `moved` and `spread` of every skill, over the
+ * rubric's own wording and these. */
+qfw_status sensitivity_wordings(const sensitivity_in *in, const char *const *prompts, uint32_t n);
 /* The first n rows with evidence: the mean expected score of a skill as it is, without the words
  * that speak for it, and with them said twice. */
-qfw_status sensitivity_evidence(const sensitivity_in *in, uint64_t n, FILE *out);
+qfw_status sensitivity_evidence(const sensitivity_in *in, uint32_t n);
 
 #endif
