@@ -113,7 +113,7 @@ static void generates(void **state) {
         json_destroy(d);
     }
     assert_int_equal(run_task("generate", NULL), 73); /* what is there is not overwritten */
-    assert_non_null(strstr(c.err, "it holds generations.jsonl already"));
+    assert_non_null(strstr(c.err, "it holds generations already"));
     assert_int_equal(remove(temp_path("out/generations.jsonl")), 0);
     assert_int_equal(run_task("generate", "generate.per_device_batch_size=1"), 0);
     char *again = contents("out/generations.jsonl");
@@ -161,10 +161,16 @@ static void evaluates(void **state) {
     evaluation_destroy(e);
     assert_non_null(strstr(c.out, "base under 2 wordings of the question"));
     assert_non_null(strstr(c.out, "base with the evidence changed"));
-    char *with = mem_printf("evaluate.compare_with=%s", temp_path("out/evaluation-base.json"));
+    assert_int_equal(run_task("evaluate", NULL), 73);
+    assert_non_null(strstr(c.err, "it holds an evaluation already; hint: another output_dir"));
+    char *kept = mem_strdup(temp_path("kept.json"));
+    assert_int_equal(rename(temp_path("out/evaluation-base.json"), kept), 0);
+    char *with = mem_printf("evaluate.compare_with=%s", kept);
     assert_int_equal(run_task("evaluate", with), 0);
+    assert_int_equal(remove(temp_path("out/evaluation-base.json")), 0);
     assert_non_null(strstr(c.out, "no difference is shown between base and base"));
     mem_free(with);
+    mem_free(kept);
 }
 
 static void refused(const char *rows, const char *message) {

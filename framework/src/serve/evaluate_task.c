@@ -224,7 +224,6 @@ static qfw_status write_report(const evaluating *v, const char *folder) {
 static qfw_status conclude(evaluating *v) {
     const verdict_bands bands = bands_of(v->r);
     const char *folder = cfg_text(run_cfg(v->r, SECTION_RUN), "output_dir");
-    QFW_TRY(dir_make(folder));
     for (uint32_t i = 0; i < v->n; i++) {
         print_examples(v, v->list[i]);
         evaluation_print(v->list[i], &bands, v->out);
@@ -238,10 +237,16 @@ static qfw_status conclude(evaluating *v) {
     return QFW_OK;
 }
 
+static const char *const output_files[] = {"evaluation-*", NULL};
+static const output_kind evaluate_output = {"an evaluation", output_files, 0};
+
 static qfw_status evaluate_all(evaluating *v) {
-    const run *r = v->r;
+    run *r = v->r;
     const qfw_cfg *c = run_cfg(r, SECTION_EVALUATE);
     const char *adapters = cfg_text(c, "adapters");
+    if (!r->flags.plan_only)
+        QFW_TRY(r->flags.dry_run ? output_check(r, &evaluate_output)
+                                 : output_claim(r, &evaluate_output));
     if (*adapters)
         QFW_TRY(each_word(v, adapters, evaluate_one));
     else

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "plugin/host.h"
 
 /* The work of one call. */
 typedef struct batcher {
@@ -55,7 +56,8 @@ static uint32_t collect(batcher *b) {
             g->n_tokens = 0;
             g->stopped = 0;
             g->mean_logp = 0;
-            if (g->max_new < 1) continue;
+            g->done = g->max_new < 1;
+            if (g->done) continue;
             engine_cut(b->e, slot, 0);
             b->of[slot] = b->next;
         }
@@ -89,14 +91,20 @@ static void extend(batcher *b, uint32_t slot, const float *logits) {
     g->stopped = (uint32_t)is_stop(b, token);
     if (!g->stopped && g->n_tokens < g->max_new && length < engine_room(b->e)) return;
     g->mean_logp /= (double)g->n_tokens;
+    g->done = 1;
     b->of[slot] = 0;
 }
 
 static qfw_status generate(batcher *b) {
+    const qfw_host *h = host_table();
+    for (size_t i = 0; i < b->n; i++) b->g[i].done = 0;
     QFW_TRY(open_batcher(b));
     for (;;) {
         const uint32_t n = collect(b);
         if (!n) return QFW_OK;
+        if (h->cancelled(h))
+            return err_fail("E_SIGNAL", QFW_E_CANCELLED,
+                "stopped by a signal; nothing was written; hint: the same command begins anew");
         QFW_TRY(engine_read(b->e, b->append, n, b->logits));
         for (uint32_t i = 0; i < n; i++)
             extend(b, b->append[i].slot, b->logits + (int64_t)i * engine_vocab(b->e));

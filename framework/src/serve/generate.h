@@ -37,10 +37,12 @@ typedef struct generation {
     int32_t *tokens;  /* room for max_new: what was generated, the stop token included */
     int64_t n_tokens; /* result */
     uint32_t stopped; /* result: 1 a stop token, 0 max_new or the slot's length */
+    uint32_t done;    /* result: 0 where a signal came first */
     double mean_logp; /* result: of the tokens, under the model's own distribution */
 } generation;
 
-/* Continue all of them, engine's slots at a time; a finished one gives its slot to the next. */
+/* Continue all of them, engine's slots at a time; a finished one gives its slot to the next. A
+ * signal ends it within one token, E_SIGNAL; what is done by then is. */
 qfw_status generate_all(
     engine *e, const sampling *s, const int32_t *stops, uint32_t n_stops, generation *g, size_t n);
 

@@ -9,6 +9,7 @@
 #include "base/process.h"
 #include "files/file.h"
 #include "files/json.h"
+#include "train/outputs.h"
 #include "train/progress.h"
 
 /* --- what all generating tasks share --- */
@@ -75,20 +76,6 @@ qfw_status serve_plan(run *r, const engine *e, FILE *out) {
     plan_print(r, &need, out);
     fflush(out);
     return plan_check(r, &need);
-}
-
-qfw_status serve_claim(const run *r, const char *name) {
-    const char *folder = cfg_text(run_cfg(r, SECTION_RUN), "output_dir");
-    char *path = path_join(folder, name);
-    if (!path) return QFW_E_NOMEM;
-    const int used = file_exists(path);
-    mem_free(path);
-    if (used && !cfg_int(run_cfg(r, SECTION_RUN), "overwrite_output_dir"))
-        return err_fail("E_OUT_EXISTS", QFW_E_IO,
-            "%s: it holds %s already; hint: another output_dir keeps it, --set "
-            "run.overwrite_output_dir=true starts over",
-            folder, name);
-    return dir_make(folder);
 }
 
 qfw_status serve_load(run *r, engine *e) {
@@ -206,12 +193,14 @@ static qfw_status run_group(job *j, uint64_t first, size_t n, file_out *file) {
             .max_new = j->max_new,
             .tokens = j->tokens + i * (size_t)j->max_new};
     }
-    QFW_TRY(generate_all(j->e, &j->s, j->stops, j->n_stops, j->group, n));
-    for (size_t i = 0; i < n; i++) {
+    const qfw_status status = generate_all(j->e, &j->s, j->stops, j->n_stops, j->group, n);
+    if (status != QFW_OK && status != QFW_E_CANCELLED) return status;
+    for (size_t i = 0; i < n && j->group[i].done; i++) { /* all, or what came before a signal */
         QFW_TRY(write_row(j, &j->group[i], dataset_at(j->rows, first + i)->line, file));
         j->n_tokens += (uint64_t)j->group[i].n_tokens;
+        j->n_done++;
     }
-    return QFW_OK;
+    return status;
 }
 
 static qfw_status run_groups(job *j, file_out *file) {
@@ -219,29 +208,33 @@ static qfw_status run_groups(job *j, file_out *file) {
     const uint64_t n = dataset_count(j->rows);
     for (uint64_t first = 0; first < n; first += j->group_rows) {
         const size_t count = n - first < j->group_rows ? (size_t)(n - first) : j->group_rows;
-        QFW_TRY(run_group(j, first, count, file));
+        const qfw_status done = run_group(j, first, count, file);
+        if (done != QFW_OK) return done;
         snprintf(status, sizeof status, "%llu of %llu rows", (unsigned long long)(first + count),
             (unsigned long long)n);
         log_status(status);
-        j->n_done = first + count;
-        if (j->r->host->cancelled(j->r->host)) break;
     }
     log_status(NULL);
     return QFW_OK;
 }
 
+static const char *const output_files[] = {"generations.jsonl", NULL};
+static const output_kind generate_output = {"generations", output_files, 0};
+
 static qfw_status write_all(job *j, FILE *out) {
     const char *folder = cfg_text(run_cfg(j->r, SECTION_RUN), "output_dir");
     char rows[32], tokens[32], spent[32], rate[32];
     file_out *file = NULL;
-    QFW_TRY(serve_claim(j->r, "generations.jsonl"));
+    QFW_TRY(output_claim(j->r, &generate_output));
     QFW_TRY(take_groups(j));
+    QFW_TRY(outputs_resolved(j->r, folder));
     char *path = path_join(folder, "generations.jsonl");
     qfw_status status = path ? file_out_open(path, &file) : QFW_E_NOMEM;
     const uint64_t began = clock_ns();
     if (status == QFW_OK) status = serve_load(j->r, j->e);
     if (status == QFW_OK) status = run_groups(j, file);
-    if (status == QFW_OK)
+    const int is_stopped = status == QFW_E_CANCELLED && j->n_done > 0;
+    if (status == QFW_OK || is_stopped)
         status = file_out_finish(file);
     else
         file_out_abort(file);
@@ -252,10 +245,11 @@ static qfw_status write_all(job *j, FILE *out) {
             format_time(seconds, spent),
             format_count((uint64_t)((double)j->n_tokens / seconds), rate), path);
     mem_free(path);
-    if (status == QFW_OK && j->n_done < dataset_count(j->rows))
+    if (status == QFW_OK && is_stopped)
         status = err_fail("E_SIGNAL", QFW_E_CANCELLED,
-            "stopped after %llu of %llu rows, which are written", (unsigned long long)j->n_done,
-            (unsigned long long)dataset_count(j->rows));
+            "stopped after %llu of %llu rows, which are written; hint: the same command with "
+            "--set run.overwrite_output_dir=true begins anew",
+            (unsigned long long)j->n_done, (unsigned long long)dataset_count(j->rows));
     return status;
 }
 
@@ -263,7 +257,8 @@ static qfw_status run_job(job *j, FILE *out) {
     QFW_TRY(run_open_model(j->r));
     QFW_TRY(open_rows(j, out));
     QFW_TRY(plan_job(j, out));
-    return j->r->flags.plan_only || j->r->flags.dry_run ? QFW_OK : write_all(j, out);
+    if (j->r->flags.plan_only) return QFW_OK;
+    return j->r->flags.dry_run ? output_check(j->r, &generate_output) : write_all(j, out);
 }
 
 qfw_status generate_task(run *r, FILE *out) {

@@ -19,9 +19,6 @@ enum { MAX_STOPS = 32 };
 qfw_status stops_read(const run *r, int32_t stops[MAX_STOPS], uint32_t *n);
 /* Print the plan; QFW_OK if it fits. */
 qfw_status serve_plan(run *r, const engine *e, FILE *out);
-/* Make output_dir; E_OUT_EXISTS where it holds `name` already, which a person may have worked on,
- * and [run] overwrite_output_dir does not say that it may go. */
-qfw_status serve_claim(const run *r, const char *name);
 /* Memory, weights, the engine's part. */
 qfw_status serve_load(run *r, engine *e);
 

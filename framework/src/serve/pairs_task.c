@@ -379,9 +379,12 @@ static void print_summary(const pairing *k, const char *path, double seconds) {
     fprintf(k->out, "  written to %s: read it, correct it, then train on it\n", path);
 }
 
+static const char *const output_files[] = {"pairs.jsonl", NULL};
+static const output_kind pairs_output = {"pairs", output_files, 0};
+
 static qfw_status write_all(pairing *k) {
     const char *folder = cfg_text(run_cfg(k->r, SECTION_RUN), "output_dir");
-    QFW_TRY(serve_claim(k->r, "pairs.jsonl"));
+    QFW_TRY(output_claim(k->r, &pairs_output));
     QFW_TRY(hash_adapter(k));
     QFW_TRY(take_room(k));
     QFW_TRY(serve_load(k->r, k->e));
@@ -404,7 +407,8 @@ qfw_status pairs_task(run *r, FILE *out) {
     pairing k = {.r = r, .out = out};
     qfw_status status = open_all(&k);
     if (status == QFW_OK) status = plan_all(&k);
-    if (status == QFW_OK && !r->flags.plan_only && !r->flags.dry_run) status = write_all(&k);
+    if (status == QFW_OK && !r->flags.plan_only)
+        status = r->flags.dry_run ? output_check(r, &pairs_output) : write_all(&k);
     clear_group(&k);
     for (size_t i = 0; i < 2 * GROUP_QUESTIONS && k.prompts; i++) ids_free(&k.prompts[i]);
     mem_free(k.prompts);

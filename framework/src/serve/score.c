@@ -248,6 +248,11 @@ static qfw_status keep_reason(const scorer *s, const lane *l) {
     return reason ? QFW_OK : QFW_E_NOMEM;
 }
 
+static qfw_status check_signal(void) {
+    const qfw_host *h = host_table();
+    return h->cancelled(h) ? err_fail("E_SIGNAL", QFW_E_CANCELLED, "stopped by a signal") : QFW_OK;
+}
+
 /* From the logits after every busy lane's question to its whole reason. */
 static qfw_status say_reasons(scorer *s) {
     const int64_t vocab = engine_vocab(s->e);
@@ -268,6 +273,7 @@ static qfw_status say_reasons(scorer *s) {
                 QFW_TRY(keep_reason(s, l));
         }
         if (n > 0) QFW_TRY(engine_read(s->e, s->appends, n, s->logits));
+        QFW_TRY(check_signal());
     }
     return QFW_OK;
 }
@@ -339,10 +345,7 @@ static qfw_status send_first(scorer *s) {
 }
 
 static qfw_status run_batch(scorer *s) {
-    const qfw_host *h = host_table();
-    if (h->cancelled(h))
-        return err_fail("E_SIGNAL", QFW_E_CANCELLED,
-            "stopped by a signal; hint: --resume goes on after the last document");
+    QFW_TRY(check_signal());
     QFW_TRY(seat_chunks(s));
     QFW_TRY(read_scores(s));
     document *end = s->first;

@@ -78,7 +78,7 @@ qfw_status scorer_create(const score_opts *o, engine *e, score_sink sink, void *
 void scorer_destroy(scorer *s); /* NULL is ignored; documents that are not done are dropped */
 /* Score a document of n bytes of UTF-8 (copied), now or with later ones. */
 qfw_status scorer_add(scorer *s, const char *id, uint64_t line, const char *text, size_t n);
-qfw_status scorer_finish(scorer *s); /* what is left */
+qfw_status scorer_finish(scorer *s); /* what is left; E_SIGNAL between two batches */
 /* How a document would be cut; mem_free. */
 qfw_status scorer_chunks(const scorer *s, const char *text, size_t n, chunk **out, size_t *n_out);
 

@@ -5,7 +5,6 @@
 
 #include <inttypes.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -181,28 +180,8 @@ static qfw_status check_documents(const scoring *k) {
 
 /* --- a run --- */
 
-/* Whether the file is there and holds something: a run that failed before its first score may go
- * again. */
-static int holds_scores(const char *path) {
-    uint64_t size = 0;
-    const int fd = file_exists(path) ? file_open(path, "E_NOINPUT", &size) : -1;
-    if (fd >= 0) close(fd);
-    return size > 0;
-}
-
-static qfw_status claim_output(const run *r) {
-    const char *folder = text_of(r, SECTION_RUN, "output_dir");
-    char *path = path_join(folder, "scores.jsonl");
-    if (!path) return QFW_E_NOMEM;
-    const int used = holds_scores(path);
-    mem_free(path);
-    if (used && !resumes(r) && !cfg_int(run_cfg(r, SECTION_RUN), "overwrite_output_dir"))
-        return err_fail("E_OUT_EXISTS", QFW_E_IO,
-            "%s: it holds scores already; hint: --resume goes on with them, another output_dir "
-            "keeps them, --set run.overwrite_output_dir=true starts over",
-            folder);
-    return dir_make(folder);
-}
+static const char *const output_files[] = {"scores.jsonl", NULL};
+static const output_kind score_output = {"scores", output_files, 1};
 
 /* Go past the documents that an earlier run scored. */
 static qfw_status skip_done(scoring *k) {
@@ -262,7 +241,7 @@ static void print_summary(const scoring *k) {
 static qfw_status score(scoring *k) {
     char settings[65];
     const char *folder = text_of(k->r, SECTION_RUN, "output_dir");
-    QFW_TRY(claim_output(k->r));
+    QFW_TRY(output_claim(k->r, &score_output));
     QFW_TRY(digest_settings(k, settings));
     const score_out_opts o = {folder, k->rubric, settings, resumes(k->r)};
     QFW_TRY(score_out_open(&o, &k->n_done, &k->results));
@@ -271,7 +250,13 @@ static qfw_status score(scoring *k) {
     scorer_destroy(k->scorer);
     k->scorer = NULL;
     QFW_TRY(scorer_create(&k->o, k->e, take_scores, k, &k->scorer));
-    QFW_TRY(score_documents(k));
+    const qfw_status status = score_documents(k);
+    if (status == QFW_E_CANCELLED)
+        return err_fail("E_SIGNAL", QFW_E_CANCELLED,
+            "stopped by a signal; %" PRIu64 " documents are scored and written; hint: --resume "
+            "goes on after them",
+            k->n_done + k->n_scored);
+    QFW_TRY(status);
     QFW_TRY(score_out_finish(k->results, k->out));
     print_summary(k);
     return QFW_OK;
@@ -291,7 +276,8 @@ static qfw_status prepare_and_score(scoring *k) {
     QFW_TRY(run_open_device(r));
     QFW_TRY(engine_plan(r, &eo, &k->e));
     QFW_TRY(serve_plan(r, k->e, k->out));
-    return r->flags.plan_only || r->flags.dry_run ? QFW_OK : score(k);
+    if (r->flags.plan_only) return QFW_OK;
+    return r->flags.dry_run ? output_check(r, &score_output) : score(k);
 }
 
 qfw_status score_task(run *r, FILE *out) {

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/error.h"
 #include "base/log.h"
 #include "serve/score_task.h"
 
@@ -76,7 +77,9 @@ static qfw_status score_all(go *g) {
     if (status == QFW_OK) status = scorer_finish(s);
     scorer_destroy(s);
     log_status(NULL);
-    return status;
+    if (status != QFW_E_CANCELLED) return status;
+    return err_fail("E_SIGNAL", QFW_E_CANCELLED,
+        "stopped by a signal; nothing was written; hint: the same command begins anew");
 }
 
 qfw_status set_scorer_run(set_scorer *k, const char *name, evaluation **out) {

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/error.h"
 #include "serve/evaluate_task.h"
 #include "serve/generate_task.h"
 #include "serve/judging.h"
@@ -12,16 +13,30 @@
 typedef struct task {
     const char *name;
     qfw_status (*run)(run *r, FILE *out);
+    int resumes, profiles; /* what --resume and --profile can do */
 } task;
 
 /* The words are those of [run] task (train/options.c). */
 static const task tasks[] = {
-    {"train", train_task},
-    {"generate", generate_task},
-    {"score", score_task},
-    {"evaluate", evaluate_task},
-    {"pairs", pairs_task},
+    {"train", train_task, 1, 1},
+    {"generate", generate_task, 0, 0},
+    {"score", score_task, 1, 0},
+    {"evaluate", evaluate_task, 0, 0},
+    {"pairs", pairs_task, 0, 0},
 };
+
+/* Words of the command line that would do nothing. */
+static qfw_status check_words(const task *t, const run *r) {
+    const char *from = cfg_text(run_cfg(r, SECTION_RUN), "resume_from_checkpoint");
+    if (r->flags.profile && !t->profiles)
+        return err_fail("E_USAGE", QFW_E_CONFIG,
+            "--profile: task = %s has no profile; hint: task = train has", t->name);
+    if (t->resumes || !strcmp(from, "none")) return QFW_OK;
+    return err_fail("E_USAGE", QFW_E_CONFIG,
+        "%s: task = %s cannot go on where it was stopped; hint: the same command without it "
+        "begins anew",
+        r->flags.resume ? "--resume" : "[run] resume_from_checkpoint", t->name);
+}
 
 qfw_status task_main(const run_flags *flags, FILE *out) {
     run *r = NULL;
@@ -32,7 +47,8 @@ qfw_status task_main(const run_flags *flags, FILE *out) {
     const int evaluates = strcmp(cfg_text(run_cfg(r, SECTION_TRAINER), "eval_strategy"), "no") != 0;
     if (t->run == train_task && evaluates && *cfg_text(run_cfg(r, SECTION_EVALUATE), "set"))
         r->judge = &scoring_judge;
-    status = t->run(r, out);
+    status = check_words(t, r);
+    if (status == QFW_OK) status = t->run(r, out);
     if (status == QFW_OK && flags->dry_run && !flags->plan_only)
         fprintf(
             out, "\nDry run: nothing is wrong that can be known beforehand; nothing was written\n");

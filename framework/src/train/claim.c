@@ -2,6 +2,7 @@
  * and what a run that was killed left half done.
  */
 #define _DEFAULT_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -22,26 +23,41 @@ static const char *output_dir(const run *r) {
     return cfg_text(run_cfg(r, SECTION_RUN), "output_dir");
 }
 
-/* One that holds a run is neither overwritten nor mixed with another one by accident. */
-static qfw_status check_unused(const run *r) {
+/* Whether `folder` has a file of that name, or one that begins so where it ends in '*', with
+ * something in it. */
+static int holds_something(const char *folder, const char *pattern) {
+    const size_t n = strcspn(pattern, "*");
+    int holds = 0;
+    DIR *dir = opendir(folder);
+    for (struct dirent *d; dir && !holds && (d = readdir(dir)) != NULL;) {
+        struct stat s;
+        if (strncmp(d->d_name, pattern, n) || (!pattern[n] && d->d_name[n])) continue;
+        char *path = path_join(folder, d->d_name);
+        holds = path && !stat(path, &s) && s.st_size > 0;
+        mem_free(path);
+    }
+    if (dir) closedir(dir);
+    return holds;
+}
+
+/* What is there is neither overwritten nor mixed with something else by accident. */
+static qfw_status check_unused(const run *r, const output_kind *k) {
     const char *folder = output_dir(r);
     const int resumes =
         strcmp(cfg_text(run_cfg(r, SECTION_RUN), "resume_from_checkpoint"), "none") != 0;
-    char *log = path_join(folder, "trainer_log.jsonl");
-    if (!log) return QFW_E_NOMEM;
-    const int used = file_exists(log) || checkpoint_exists(r);
-    mem_free(log);
-    if (used && !resumes && !cfg_int(run_cfg(r, SECTION_RUN), "overwrite_output_dir"))
-        return err_fail("E_OUT_EXISTS", QFW_E_IO,
-            "%s: it holds a run already; hint: --resume goes on with it, another output_dir keeps "
-            "it, --set run.overwrite_output_dir=true starts over",
-            folder);
-    return QFW_OK;
+    int used = checkpoint_exists(r);
+    for (const char *const *name = k->files; *name && !used; name++)
+        used = holds_something(folder, *name);
+    if (!used || resumes || cfg_int(run_cfg(r, SECTION_RUN), "overwrite_output_dir")) return QFW_OK;
+    return err_fail("E_OUT_EXISTS", QFW_E_IO,
+        "%s: it holds %s already; hint: %sanother output_dir keeps it, "
+        "--set run.overwrite_output_dir=true starts over",
+        folder, k->what, k->resumes ? "--resume goes on with it, " : "");
 }
 
-qfw_status output_check(const run *r) {
+qfw_status output_check(const run *r, const output_kind *k) {
     QFW_TRY(dir_check(output_dir(r)));
-    return check_unused(r);
+    return check_unused(r, k);
 }
 
 /* Whoever holds the lock says so in it, for the message of the one who comes second. */
@@ -81,28 +97,28 @@ static qfw_status take_lock(const char *path, int *fd) {
     return QFW_OK;
 }
 
-qfw_status output_claim(const run *r, output_lock *lock) {
+qfw_status output_claim(run *r, const output_kind *k) {
     const char *folder = output_dir(r);
-    *lock = (output_lock){-1, !dir_exists(folder)};
+    const output_lock lock = {-1, !dir_exists(folder)};
     QFW_TRY(dir_make(folder));
+    r->lock = lock;
     char *path = path_join(folder, lock_file);
-    qfw_status status = path ? take_lock(path, &lock->fd) : QFW_E_NOMEM;
+    qfw_status status = path ? take_lock(path, &r->lock.fd) : QFW_E_NOMEM;
     mem_free(path);
     if (status == QFW_E_IO) err_prefix("%s", folder);
-    if (status == QFW_OK) status = check_unused(r);
+    if (status == QFW_OK) status = check_unused(r, k);
     if (status == QFW_OK) status = checkpoint_sweep(r);
-    if (status != QFW_OK) output_release(r, lock);
     return status;
 }
 
-void output_release(const run *r, output_lock *lock) {
-    if (lock->fd < 0) return;
+void output_release(run *r) {
+    if (r->lock.fd < 0) return;
     char *path = path_join(output_dir(r), lock_file);
     if (path) (void)unlink(path);
     mem_free(path);
-    close(lock->fd);
-    lock->fd = -1;
-    if (lock->is_new) (void)rmdir(output_dir(r)); /* where nothing was written */
+    close(r->lock.fd);
+    r->lock.fd = -1;
+    if (r->lock.is_new) (void)rmdir(output_dir(r)); /* where nothing was written */
 }
 
 int output_is_whole(const run *r) {

@@ -4,17 +4,20 @@
 
 #include "train/progress.h"
 
-/* output_dir could be made, or is there and holds no run that this one would not go on with;
+/* What a task leaves in output_dir that must not be overwritten by accident. */
+typedef struct output_kind {
+    const char *what;         /* "a run" */
+    const char *const *files; /* up to NULL: any that holds something; "name*": that begins so */
+    int resumes;              /* the task can go on with them */
+} output_kind;
+/* output_dir could be made, or is there and holds nothing that this run would not go on with;
  * E_OUT_*. Nothing is written. */
-qfw_status output_check(const run *r);
-typedef struct output_lock {
-    int fd;
-    int is_new; /* the folder was not there */
-} output_lock;
-/* Make it and keep other runs out of it (E_OUT_LOCKED) until output_release; what a killed run left
- * half done is gone. output_release removes a folder that was new and is empty. */
-qfw_status output_claim(const run *r, output_lock *lock);
-void output_release(const run *r, output_lock *lock);
+qfw_status output_check(const run *r, const output_kind *k);
+/* Make it and keep other runs out of it (E_OUT_LOCKED) until run_close; what a killed run left half
+ * done is gone. */
+qfw_status output_claim(run *r, const output_kind *k);
+/* For run_close: a folder that was new and is empty is removed. */
+void output_release(run *r);
 /* Whether it holds all that a run leaves: manifest.json comes last, and goes when a run begins. */
 int output_is_whole(const run *r);
 void output_begin(const run *r);

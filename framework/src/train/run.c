@@ -278,11 +278,14 @@ static qfw_status find_place(run *r, char **from, progress *p) {
     return *from ? checkpoint_place(r, *from, p) : QFW_OK;
 }
 
+static const char *const train_files[] = {"trainer_log.jsonl", NULL};
+static const output_kind train_output = {"a run", train_files, 1};
+
 /* Everything that can be known without memory and without writing. */
 static qfw_status dry_run(run *r) {
     progress p = {0};
     char *from = NULL;
-    QFW_TRY(output_check(r));
+    QFW_TRY(output_check(r, &train_output));
     qfw_status status = find_place(r, &from, &p);
     if (status == QFW_OK) status = weights_open(r);
     mem_free(from);
@@ -306,21 +309,20 @@ static qfw_status train_from(run *r, const char *from, progress *p, FILE *out) {
 /* The folder is claimed first: that it cannot be is said before the weights are read. */
 static qfw_status train(run *r, FILE *out) {
     progress p = {0};
-    output_lock lock;
     char *from = NULL;
-    QFW_TRY(output_claim(r, &lock));
+    QFW_TRY(output_claim(r, &train_output));
     qfw_status status = find_place(r, &from, &p);
     if (status == QFW_OK && from && (p.step == r->max_steps || p.is_over) && output_is_whole(r))
         fprintf(out, "\nNothing left to do: %s is of the last step\n", from);
     else if (status == QFW_OK)
         status = train_from(r, from, &p, out);
     mem_free(from);
-    output_release(r, &lock);
     return status;
 }
 
 void run_close(run *r) {
     if (!r) return;
+    output_release(r);
     if (r->judge) r->judge->close(r->judge_inst);
     graphs_destroy(r->graphs);
     st_close(r->files);
@@ -349,6 +351,7 @@ qfw_status run_start(const run_flags *flags, run **opened) {
     run *r = *opened = mem_alloc(1, sizeof *r);
     if (!r) return QFW_E_NOMEM;
     r->flags = *flags;
+    r->lock.fd = -1;
     r->host = host_table();
     host_register("qfw.doc/1", &json_doc_api);
     host_register("qfw.encoder/1", &encoder_api);

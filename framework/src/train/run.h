@@ -66,6 +66,11 @@ typedef struct judge judge;     /* judge.h */
 typedef struct graphs graphs;   /* graphs.h */
 typedef struct packing packing; /* packing.h */
 
+typedef struct output_lock {
+    int fd;     /* -1: not held */
+    int is_new; /* the folder was not there */
+} output_lock;
+
 typedef struct run {
     run_flags flags;
     ini *ini;
@@ -104,6 +109,7 @@ typedef struct run {
 
     uint64_t steps_per_epoch, max_steps; /* updates */
     uint32_t batch_size, eval_batch_size, accumulation;
+    output_lock lock;       /* of output_dir (outputs.h) */
     uint64_t process_bytes; /* what the process held when the plan was made */
 } run;
 
