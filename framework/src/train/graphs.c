@@ -161,17 +161,31 @@ static qfw_status build_norm(run *r) {
     return graphs_place(r, gs->norm.g, &gs->sumsq, 1, &gs->norm.p);
 }
 
+/* The optimizer's scalars, by rate (that of LoRA's B last) and by whether weights decay. */
+enum { RATES = 2 };
+static const char *const scalar_names[RATES][2] = {
+    {"scalars_plain", "scalars_decay"}, {"scalars_b_plain", "scalars_b_decay"}};
+
+static double rate_of_b(const run *r) {
+    return cfg_real(run_cfg(r, SECTION_OPTIMIZER), "loraplus_lr_ratio");
+}
+
+/* Rates that differ. */
+static uint32_t n_rates(const run *r) { return rate_of_b(r) < 1 || rate_of_b(r) > 1 ? 2 : 1; }
+
 static qfw_status build_update(run *r) {
     graphs *gs = r->graphs;
     double unused[QFW_MAX_SCALARS];
     const int64_t one[1] = {1};
-    qfw_val scalars[2], coef;
+    const uint32_t rates = n_rates(r);
+    qfw_val scalars[RATES][2], coef;
     QFW_TRY(open_graph(r, &gs->update, 0));
     qfw_graph *g = &gs->update.g->pub;
     QFW_TRY(r->optimizer->scalars(r->optimizer_inst, 1, 0, 1, unused, &gs->n_scalars));
     const int64_t n[1] = {gs->n_scalars};
-    QFW_TRY(g->api->input(g, "scalars_plain", QFW_F32, 1, n, &scalars[0]));
-    QFW_TRY(g->api->input(g, "scalars_decay", QFW_F32, 1, n, &scalars[1]));
+    for (uint32_t i = 0; i < 2 * rates; i++)
+        QFW_TRY(
+            g->api->input(g, scalar_names[i / 2][i % 2], QFW_F32, 1, n, &scalars[i / 2][i % 2]));
     QFW_TRY(g->api->input(g, "coef", QFW_F32, 1, one, &coef));
     for (uint32_t i = 0; i < r->n_trainables; i++) {
         const trainable *t = &r->trainables[i];
@@ -180,8 +194,8 @@ static qfw_status build_update(run *r) {
         QFW_TRY(graph_store_value(gs->update.g, t->grad, &grad));
         for (uint32_t s = 0; s < t->spec.n; s++)
             QFW_TRY(graph_store_value(gs->update.g, t->state[s], &state[s]));
-        QFW_TRY(r->optimizer->emit_step(
-            r->optimizer_inst, g, &t->info, param, grad, state, scalars[t->info.decay], coef));
+        QFW_TRY(r->optimizer->emit_step(r->optimizer_inst, g, &t->info, param, grad, state,
+            scalars[rates > 1 && t->is_lora_b][t->info.decay], coef));
         QFW_TRY(qfw_fill(g, 0, t->info.rank, t->info.dim, &zero));
         QFW_TRY(g->api->assign(g, grad, zero));
     }
@@ -406,17 +420,32 @@ qfw_status graphs_norm(run *r, double *sumsq) {
     return read_scalar(&r->graphs->norm, r->graphs->sumsq, sumsq);
 }
 
+/* The scalars of update `step`, of each rate. */
+static qfw_status write_scalars(run *r, uint64_t step, double lr) {
+    for (uint32_t i = 0; i < 2 * n_rates(r); i++) {
+        double wide[QFW_MAX_SCALARS];
+        float scalars[QFW_MAX_SCALARS];
+        uint32_t n = 0;
+        QFW_TRY(r->optimizer->scalars(
+            r->optimizer_inst, step, i / 2 ? lr * rate_of_b(r) : lr, i % 2, wide, &n));
+        for (uint32_t k = 0; k < n; k++) scalars[k] = (float)wide[k];
+        QFW_TRY(exec_write(
+            r->graphs->update.e, scalar_names[i / 2][i % 2], scalars, n * sizeof scalars[0]));
+    }
+    return QFW_OK;
+}
+
 /* The update's inputs that are the optimizer's own. */
 static qfw_status fill_update(run *r) {
-    static const char *const own[] = {"scalars_plain", "scalars_decay", "coef"};
     const pass *p = &r->graphs->update;
     const char *name;
     qfw_val v;
     for (uint32_t i = 0; (name = exec_input(p->e, i, &v)) != NULL; i++) {
         const uint64_t bytes = graphs_value_bytes(p->g, v);
-        uint32_t k = 0;
-        while (k < 3 && strcmp(name, own[k])) k++;
-        if (k < 3) continue;
+        int is_ours = !strcmp(name, "coef");
+        for (uint32_t k = 0; k < 2 * RATES; k++)
+            is_ours = is_ours || !strcmp(name, scalar_names[k / 2][k % 2]);
+        if (is_ours) continue;
         if (!QFW_HAS(r->optimizer, qfw_optimizer, fill))
             return err_fail("E_PLUG_INPUT", QFW_E_INTERNAL,
                 "plugin %s declares the input '%s' but has no fill", r->optimizer_component->name,
@@ -428,17 +457,8 @@ static qfw_status fill_update(run *r) {
 }
 
 qfw_status graphs_update(run *r, uint64_t step, double lr, float coef) {
-    static const char *const names[2] = {"scalars_plain", "scalars_decay"};
-    exec *e = r->graphs->update.e;
-    for (uint32_t decay = 0; decay < 2; decay++) {
-        double wide[QFW_MAX_SCALARS];
-        float scalars[QFW_MAX_SCALARS];
-        uint32_t n = 0;
-        QFW_TRY(r->optimizer->scalars(r->optimizer_inst, step, lr, decay, wide, &n));
-        for (uint32_t i = 0; i < n; i++) scalars[i] = (float)wide[i];
-        QFW_TRY(exec_write(e, names[decay], scalars, n * sizeof scalars[0]));
-    }
-    QFW_TRY(exec_write(e, "coef", &coef, sizeof coef));
+    QFW_TRY(write_scalars(r, step, lr));
+    QFW_TRY(exec_write(r->graphs->update.e, "coef", &coef, sizeof coef));
     QFW_TRY(fill_update(r));
-    return exec_run(e);
+    return exec_run(r->graphs->update.e);
 }

@@ -138,6 +138,8 @@ static const qfw_option trainer_options[] = {
 static const qfw_option optimizer_options[] = {
     QFW_OPTION(
         QFW_OPT_STR, "use", "adamw", 0, 0, NULL, "adamw, adamw_8bit, or an optimizer plugin"),
+    QFW_OPTION_FLAGS(QFW_OPT_FLOAT, QFW_OPT_LO_OPEN, "loraplus_lr_ratio", "1", 0, 1e6, NULL,
+        "LoRA+: the rate of the B matrices is that many times learning_rate"),
     QFW_OPTION(QFW_OPT_FLOAT, "weight_decay", "0", 0, 1e3, NULL, "decoupled; not on norms"),
     QFW_OPTION(QFW_OPT_FLOAT, "adam_beta1", "0.9", 0, 0.9999999, NULL, "of the mean"),
     QFW_OPTION(QFW_OPT_FLOAT, "adam_beta2", "0.999", 0, 0.9999999, NULL, "of the square"),

@@ -59,6 +59,7 @@ typedef struct trainable {
     store_entry *state[QFW_MAX_STATES];
     qfw_state_spec spec;
     qfw_opt_param info;
+    uint32_t is_lora_b; /* loraplus_lr_ratio is for it */
 } trainable;
 
 typedef struct batch batch;     /* batch.h */

@@ -329,6 +329,9 @@ static void check_together(const run *r) {
         !strcmp(cfg_text(run_cfg(r, SECTION_RUN), "task"), "train"))
         (void)cfg_problem(r->ini, model, "load_in_4bit",
             "true with [adapter] use = none: packed weights cannot be trained");
+    if (cfg_is_set(r->sections[SECTION_OPTIMIZER].cfg, "loraplus_lr_ratio"))
+        (void)cfg_problem(r->ini, run_cfg(r, SECTION_OPTIMIZER), "loraplus_lr_ratio",
+            "set, but [adapter] use = none: there are no B matrices");
     if (*cfg_text(adapter, "path"))
         (void)cfg_problem(r->ini, adapter, "path", "a folder, but [adapter] use = none");
 }

@@ -42,6 +42,7 @@ qfw_status trainables_declare(run *r) {
     for (uint32_t i = 0; i < r->n_loras; i++) {
         QFW_TRY(declare_one(r, r->loras[i].a, QFW_ROLE_LINEAR));
         QFW_TRY(declare_one(r, r->loras[i].b, QFW_ROLE_LINEAR));
+        r->trainables[r->n_trainables - 1].is_lora_b = 1;
     }
     if (r->n_loras) return QFW_OK;
     for (uint32_t i = 0; i < r->n_weights; i++)
