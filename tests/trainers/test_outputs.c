@@ -238,7 +238,7 @@ static void expect_files(const json_node *list, const char *const *wanted) {
 static void manifest_tells_what_went_in_and_came_out(void **state) {
     static const char *const base[] = {"config.json", "tokenizer.json", "model.safetensors", NULL};
     static const char *const outputs[] = {"adapter_model.safetensors", "adapter_config.json",
-        "trainer_log.jsonl", "resolved.ini", "tokenizer.json", NULL};
+        "trainer_log.jsonl", "resolved.ini", "README.md", "tokenizer.json", NULL};
     static const char *const kinds[] = {"backend", "model", "trainer", "optimizer"};
     char hex[65];
     double value;

@@ -123,7 +123,8 @@ static qfw_status say_plugins(const run *r, json_out *o) {
 /* What the run wrote. Shards of a large model stand in its index. */
 static qfw_status say_outputs(json_out *o, const char *folder) {
     static const char *const files[] = {"adapter_model.safetensors", "adapter_config.json",
-        "model.safetensors", "model.safetensors.index.json", "trainer_log.jsonl", "resolved.ini"};
+        "model.safetensors", "model.safetensors.index.json", "trainer_log.jsonl", "resolved.ini",
+        "README.md"};
     json_open(o, "outputs", '[');
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++)
         QFW_TRY(say_file_of(o, folder, files[i]));

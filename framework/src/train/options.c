@@ -81,10 +81,14 @@ static const qfw_option data_options[] = {
     QFW_OPTION(QFW_OPT_BOOL, "special_tokens_in_content", "false", 0, 0, NULL,
         "special tokens typed inside a message's content count as such"),
     QFW_OPTION(QFW_OPT_BYTES, "max_line", "16MiB", 0, 0, NULL, "longest line of a data file"),
-    QFW_OPTION(QFW_OPT_STR, "source", "", 0, 0, NULL, "provenance, for the manifest"),
-    QFW_OPTION(QFW_OPT_STR, "generator", "", 0, 0, NULL, "provenance, for the manifest"),
-    QFW_OPTION(QFW_OPT_STR, "licence", "", 0, 0, NULL, "provenance, for the manifest"),
-    QFW_OPTION(QFW_OPT_STR, "notes", "", 0, 0, NULL, "provenance, for the manifest"),
+    QFW_OPTION(
+        QFW_OPT_STR, "source", "", 0, 0, NULL, "provenance, for the manifest and the model card"),
+    QFW_OPTION(QFW_OPT_STR, "generator", "", 0, 0, NULL,
+        "provenance, for the manifest and the model card"),
+    QFW_OPTION(
+        QFW_OPT_STR, "licence", "", 0, 0, NULL, "provenance, for the manifest and the model card"),
+    QFW_OPTION(
+        QFW_OPT_STR, "notes", "", 0, 0, NULL, "provenance, for the manifest and the model card"),
 };
 static const qfw_option trainer_options[] = {
     QFW_OPTION(QFW_OPT_STR, "use", "sft", 0, 0, NULL, "a trainer plugin's name or file"),

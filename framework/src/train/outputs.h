@@ -26,6 +26,9 @@ void output_begin(const run *r);
  * files. */
 qfw_status outputs_weights(run *r, const char *folder);
 qfw_status outputs_resolved(const run *r, const char *folder); /* resolved.ini */
+/* README.md, the model card, from the finished trainer_log.jsonl; one that qfw did not write stays
+ * as it is. */
+qfw_status outputs_card(const run *r, const char *folder, const progress *p);
 /* manifest.json of the run: what went in (data, base, config, plugins, with hashes) and what came
  * out. */
 qfw_status outputs_manifest(const run *r, const char *folder, const progress *p);

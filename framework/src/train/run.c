@@ -220,6 +220,7 @@ static void print_outputs(const run *r, const progress *p, FILE *out) {
     if (!strcmp(text_of(r, SECTION_TRAINER, "report_to"), "tensorboard"))
         print_file(out, "runs/", "the same for TensorBoard");
     print_file(out, "resolved.ini", "all its settings");
+    print_file(out, "README.md", "the model card");
     print_file(out, "manifest.json", "what went in and came out, by hash");
     if (r->flags.profile)
         print_file(out, "profile.json", "a trace for ui.perfetto.dev or chrome://tracing");
@@ -300,6 +301,7 @@ static qfw_status train_from(run *r, const char *from, progress *p, FILE *out) {
     QFW_TRY(train_loop(r, from, p));
     if (best_is_kept(r)) QFW_TRY(checkpoint_load_best(r, p));
     QFW_TRY(outputs_weights(r, folder));
+    QFW_TRY(outputs_card(r, folder, p));
     QFW_TRY(outputs_manifest(r, folder, p));
     if (r->flags.profile) QFW_TRY(profile_write(r, p, out));
     print_summary(r, p, out);
