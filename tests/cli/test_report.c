@@ -24,7 +24,7 @@ static const char train_ini[] =
     "learning_rate = 0.01\nsave_strategy = no\n";
 
 static const char evaluate_ini[] =
-    "[run]\ntask = evaluate\noutput_dir = out\nthreads = 1\nseed = 5\n"
+    "[run]\ntask = evaluate\noutput_dir = out\noverwrite_output_dir = true\nthreads = 1\nseed = 5\n"
     "[model]\npath = model\ninit = random\n[data]\nmax_length = 128\n"
     "[rubric]\nskills = Java, <script>alert(1)</script>\nscale = 0-5\n"
     "prompt = {document}\\nScore for {skill}:\nanswer = \\s{score}. {reason}\n"

@@ -132,7 +132,7 @@ static void put_recipe(const run *r, const progress *p, FILE *out) {
         "gradient_accumulation_steps", "learning_rate", "lr_scheduler_type", "warmup_steps",
         "warmup_ratio", "max_grad_norm", NULL};
     static const char *const epochs[] = {"num_train_epochs", NULL};
-    static const char *const optimizer[] = {"use", "weight_decay", NULL};
+    static const char *const optimizer[] = {"use", "weight_decay", "loraplus_lr_ratio", NULL};
     static const char *const seed[] = {"seed", NULL};
     open_table("Recipe", "setting", "value", out);
     put_setting("trainer", "use", r->trainer_component->name, out);
