@@ -21,7 +21,7 @@ static const char usage[] =
     "\n"
     "  qfw --ini FILE [options]     run what the file's [run] task asks for\n"
     "      --plan                   print the memory plan and stop before any weight is read\n"
-    "      --dry-run                check all that can be known before step 1; write nothing\n"
+    "      --dry-run                check all but the weights' values; write nothing\n"
     "      --resume                 go on from the newest checkpoint in output_dir\n"
     "      --profile                time every op; writes profile.json (Chrome trace)\n"
     "      --set SECTION.KEY=VALUE  override the INI; may be repeated\n"

@@ -166,6 +166,36 @@ static void check_keys(
     }
 }
 
+/* The tensors say their dtype themselves; but one here that is none, or two that differ, are a
+ * mistake. */
+static void check_dtype(reader *r) {
+    static const char *const known[] = {"float32", "float16", "bfloat16", "auto", NULL};
+    static const char *const places[] = {"/torch_dtype", "/dtype"};
+    const char *older = read_str(r, places[0], NULL), *newer = read_str(r, places[1], older);
+    for (int i = 0; i < 2; i++) {
+        const char *found = read_str(r, places[i], "auto");
+        if (r->status == QFW_OK && !is_one_of(found, known))
+            reject(r, places[i],
+                "E_CFG_UNSUPPORTED: \"%.60s\", wanted float32, float16 or bfloat16", found);
+    }
+    if (r->status == QFW_OK && older && strcmp(older, newer))
+        reject(
+            r, places[1], "E_CFG_RELATION: \"%.60s\", but torch_dtype is \"%.60s\"", newer, older);
+}
+
+/* Ids that the vocabulary has: a number, a list of them, or null. */
+static void check_id(reader *r, const char *ptr, int64_t vocab) {
+    if (kind_of(r, ptr) != QFW_DOC_ARRAY) {
+        (void)read_int(r, ptr, 0, vocab - 1, 0);
+        return;
+    }
+    for (uint64_t i = 0; r->status == QFW_OK && i < r->api->count(r->doc, ptr); i++) {
+        char item[64];
+        snprintf(item, sizeof item, "%s/%llu", ptr, (unsigned long long)i);
+        (void)read_int(r, item, 0, vocab - 1, 0);
+    }
+}
+
 static void check_fixed(reader *r) {
     const char *type = read_str(r, "/model_type", "");
     if (!strcmp(type, "phi3small"))
@@ -223,7 +253,7 @@ static void read_sizes(reader *r, phi3_config *c) {
     c->max_positions = read_int(r, "/max_position_embeddings", 1, 1 << 30, -1);
     c->window = read_int(r, "/sliding_window", 1, 1 << 30, 1 << 30);
     if (c->window >= c->max_positions) c->window = 0; /* it never binds */
-    c->rms_eps = read_real(r, "/rms_norm_eps", 0, 1, 1e-5);
+    c->rms_eps = read_real(r, "/rms_norm_eps", 1e-30, 1, 1e-5);
     c->init_std = read_real(r, "/initializer_range", 0, 10, 0.02);
     c->tied = read_bool(r, "/tie_word_embeddings", 0);
     if (r->status != QFW_OK) return;
@@ -388,9 +418,12 @@ qfw_status phi3_read_config(qfw_inst *m, const qfw_doc *doc) {
     if (!r.api) return qfw_fail(m->host, QFW_E_ABI, "phi3: the host has no qfw.doc/1");
     if (r.api->kind(doc, "") != QFW_DOC_OBJECT) reject_type(&r, "", "an object");
     check_fixed(&r);
+    check_dtype(&r);
     check_layer_types(&r);
     check_keys(&r, "", known_keys, ignored_keys);
     read_sizes(&r, &m->config);
+    check_id(&r, "/bos_token_id", m->config.vocab);
+    check_id(&r, "/eos_token_id", m->config.vocab);
     if (r.status == QFW_OK) read_rope(&r, m);
     return r.status;
 }

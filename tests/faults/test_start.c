@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/mem.h"
 #include "files/file.h"
 
 #include "../support/refusal.h"
@@ -59,6 +60,29 @@ static void k4_an_output_that_holds_a_run(void **state) {
     assert_true(has_line(case_command.out, "^Nothing left to do: .*/out/checkpoint-1 "));
 }
 
+/* Weights that this run did not make, and those that it reads. */
+static void weights_are_not_overwritten(void **state) {
+    static const char *const names[] = {"model.safetensors", "model-00001-of-00002.safetensors",
+        "model.safetensors.index.json", "adapter_model.safetensors"};
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        tiny_make("case");
+        char *name = mem_printf("case/out/%s", names[i]);
+        assert_int_equal(dir_make(temp_path("case/out")), QFW_OK);
+        temp_text(name, "somebody's");
+        cannot_start(
+            names[i], EXIT_OUTPUT, "E_OUT_EXISTS\\] .*/out: it holds an? (model|adapter) al");
+        assert_int_equal(case_run("--resume"), EXIT_OUTPUT);
+        assert_int_equal(case_run("--dry-run"), EXIT_OUTPUT);
+        assert_int_equal(case_run("--set=run.overwrite_output_dir=true"), EXIT_OK);
+        mem_free(name);
+    }
+    tiny_make("case");
+    alter("run.ini", "output_dir = out", "output_dir = model\noverwrite_output_dir = true");
+    cannot_start(
+        "in place", EXIT_OUTPUT, "E_OUT_INPUT\\] .*/model: it is \\[model\\] path, too, .*");
+}
+
 static void a_checkpoint_that_is_not_there(void **state) {
     (void)state;
     tiny_make("case");
@@ -100,6 +124,7 @@ int main(void) {
         cmocka_unit_test(a_model_that_cannot_be_read),
         cmocka_unit_test(an_output_that_cannot_be),
         cmocka_unit_test(k4_an_output_that_holds_a_run),
+        cmocka_unit_test(weights_are_not_overwritten),
         cmocka_unit_test(a_checkpoint_that_is_not_there),
         cmocka_unit_test(k1_two_runs),
         cmocka_unit_test(what_a_killed_run_left),

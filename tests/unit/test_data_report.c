@@ -86,7 +86,7 @@ static void test_prints(void **state) {
     const qfw_seq *s = &dataset_at(d, 0)->seq[0];
     snprintf(wanted, sizeof wanted,
         "row 1 of 2 (line 1), token by token; * is trained\n"
-        "       496 <|user|>          %6d " B "the            * %6d " B "for            * %6d "
+        "       496 <|user|>          %6d " B "the                *%d " B "for                *%d "
         "<|endoftext|>\n"
         "  4 tokens, 2 trained\n",
         s->token[1], s->token[2], s->token[3]);

@@ -277,6 +277,10 @@ void plugin_close_all(void) {
 static qfw_status not_found(const char *kind, const char *use) {
     char list[300] = "";
     const char *folder;
+    const size_t n = strlen(use);
+    if (n > 3 && !strcmp(use + n - 3, ".so"))
+        return err_fail("E_PLUG_NOTFOUND", QFW_E_UNSUPPORTED,
+            "%s '%s': a name, wanted without .so; hint: ./%s is that file", kind, use, use);
     for (uint32_t i = 0; (folder = search_folder(i)) != NULL; i++) {
         const size_t at = strlen(list);
         snprintf(list + at, sizeof list - at, "%s%s", i ? ", " : "", folder);

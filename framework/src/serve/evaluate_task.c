@@ -237,8 +237,9 @@ static qfw_status conclude(evaluating *v) {
     return QFW_OK;
 }
 
-static const char *const output_files[] = {"evaluation-*", NULL};
-static const output_kind evaluate_output = {"an evaluation", output_files, 0};
+static const output_mark output_marks[] = {{"evaluation-*", "an evaluation", 1},
+    {"trainer_log.jsonl", "a training run", 0}, {NULL, NULL, 0}};
+static const output_kind evaluate_output = {output_marks, 0, 0};
 
 static qfw_status evaluate_all(evaluating *v) {
     run *r = v->r;

@@ -218,8 +218,9 @@ static qfw_status run_groups(job *j, file_out *file) {
     return QFW_OK;
 }
 
-static const char *const output_files[] = {"generations.jsonl", NULL};
-static const output_kind generate_output = {"generations", output_files, 0};
+static const output_mark output_marks[] = {{"generations.jsonl", "generations", 1},
+    {"trainer_log.jsonl", "a training run", 0}, {NULL, NULL, 0}};
+static const output_kind generate_output = {output_marks, 0, 0};
 
 static qfw_status write_all(job *j, FILE *out) {
     const char *folder = cfg_text(run_cfg(j->r, SECTION_RUN), "output_dir");

@@ -379,8 +379,9 @@ static void print_summary(const pairing *k, const char *path, double seconds) {
     fprintf(k->out, "  written to %s: read it, correct it, then train on it\n", path);
 }
 
-static const char *const output_files[] = {"pairs.jsonl", NULL};
-static const output_kind pairs_output = {"pairs", output_files, 0};
+static const output_mark output_marks[] = {
+    {"pairs.jsonl", "pairs", 1}, {"trainer_log.jsonl", "a training run", 0}, {NULL, NULL, 0}};
+static const output_kind pairs_output = {output_marks, 0, 0};
 
 static qfw_status write_all(pairing *k) {
     const char *folder = cfg_text(run_cfg(k->r, SECTION_RUN), "output_dir");

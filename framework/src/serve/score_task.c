@@ -180,8 +180,9 @@ static qfw_status check_documents(const scoring *k) {
 
 /* --- a run --- */
 
-static const char *const output_files[] = {"scores.jsonl", NULL};
-static const output_kind score_output = {"scores", output_files, 1};
+static const output_mark output_marks[] = {
+    {"scores.jsonl", "scores", 1}, {"trainer_log.jsonl", "a training run", 0}, {NULL, NULL, 0}};
+static const output_kind score_output = {output_marks, 1, 0};
 
 /* Go past the documents that an earlier run scored. */
 static qfw_status skip_done(scoring *k) {

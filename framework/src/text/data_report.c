@@ -93,17 +93,19 @@ static int columns_of(const char *text) {
     return width;
 }
 
-/* "*  6324 ▁Hi": marked, or in green, where the token is trained. */
+/* "  *6324 ▁Hi": marked, or in green, where the token is trained. */
 static void print_cell(
     const dataset *d, const qfw_seq *s, size_t t, int colour, int last, FILE *out) {
     char shown[SHOWN_BYTES];
     show_token(d, s->token[t], shown);
     const int width = columns_of(shown), trained = s->trained[t];
-    fprintf(out, "%s %s%6d %s%s", !colour && trained ? "*" : " ",
+    char id[16];
+    snprintf(id, sizeof id, "%s%d", !colour && trained ? "*" : "", s->token[t]);
+    fprintf(out, "  %s%6s %s%s",
         !colour   ? ""
         : trained ? GREEN
                   : DIM,
-        s->token[t], shown, colour ? PLAIN : "");
+        id, shown, colour ? PLAIN : "");
     for (int i = width; !last && i < CELL_WIDTH; i++) fputc(' ', out);
     if (last) fputc('\n', out);
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "export/peft.h"
@@ -101,10 +102,16 @@ static int target_exists(const run *r, const char *name) {
 }
 
 /* Every name in target_modules is one of the model's. */
+static void add_word(char *list, size_t cap, const char *word) {
+    const size_t n = strlen(list);
+    snprintf(list + n, cap - n, "%s%s", n ? ", " : "", word);
+}
+
 static qfw_status check_targets(const run *r, const char *targets) {
     enum { MAX_NAMES = 64 };
-    const char *known[MAX_NAMES];
-    uint32_t n = 0;
+    const char *known[MAX_NAMES] = {"all-linear"};
+    char list[256] = "";
+    uint32_t n = 1;
     for (uint32_t i = 0; i < r->n_weights && n + 8 < MAX_NAMES; i++) {
         const qfw_param_desc *d = &r->weights[i].desc;
         if (!d->module || strstr(d->name, "layers.0.") == NULL) continue;
@@ -118,9 +125,11 @@ static qfw_status check_targets(const run *r, const char *targets) {
         at += len + (at[len] == ',');
         if (target_exists(r, word)) continue;
         const char *near = err_nearest(word, known, n);
+        for (uint32_t i = 0; !near && i < n; i++) add_word(list, sizeof list, known[i]);
         (void)cfg_problem(r->ini, run_cfg(r, SECTION_ADAPTER), "target_modules",
             "\"%s\" matches no module of model %s%s%s%s", word, r->model_component->name,
-            near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+            near ? "; did you mean \"" : ", wanted of: ", near ? near : list, near ? "\"?" : "");
+        *list = 0;
     }
     return err_status();
 }
@@ -235,6 +244,20 @@ static qfw_status settle_keys(run *r, const peft *p, double dropout) {
     return err_status();
 }
 
+/* Slices that were trained apart stand fused in the folder, and go on as one matrix. */
+static void say_ranks(const run *r, const peft *p, const char *folder) {
+    const int trains = !strcmp(cfg_text(run_cfg(r, SECTION_RUN), "task"), "train");
+    for (uint32_t i = 0; trains && i < peft_count(p); i++) {
+        const peft_module *m = peft_at(p, i);
+        if (m->r == peft_about(p).r) continue;
+        const char *dot = strrchr(m->name, '.');
+        log_line(QFW_LOG_INFO,
+            "%s: %s has rank %lld, not %lld: slices that were trained apart go on as one matrix",
+            folder, dot ? dot + 1 : m->name, (long long)m->r, (long long)peft_about(p).r);
+        return;
+    }
+}
+
 /* The adapter that a folder holds, as it is: ranks, scales and modules are the folder's. */
 static qfw_status declare_from_folder(run *r, const char *folder) {
     const qfw_cfg *a = run_cfg(r, SECTION_ADAPTER);
@@ -253,6 +276,7 @@ static qfw_status declare_from_folder(run *r, const char *folder) {
                 folder, peft_at(p, i)->name, r->model_component->name);
     qfw_status status = used ? err_status() : QFW_E_NOMEM;
     if (status == QFW_OK) status = settle_keys(r, p, dropout);
+    if (status == QFW_OK) say_ranks(r, p, folder);
     mem_free(used);
     peft_close(p);
     return status;

@@ -40,24 +40,54 @@ static int holds_something(const char *folder, const char *pattern) {
     return holds;
 }
 
+/* The first mark of the kind that the folder has; NULL: none. */
+static const output_mark *find_mark(const run *r, const output_kind *k, int is_own) {
+    static const output_mark checkpoint = {"checkpoint-*", "a run", 1};
+    if (is_own && k->writes_weights && checkpoint_exists(r)) return &checkpoint;
+    for (const output_mark *m = k->marks; m->pattern; m++)
+        if (m->is_own == is_own && holds_something(output_dir(r), m->pattern)) return m;
+    return NULL;
+}
+
 /* What is there is neither overwritten nor mixed with something else by accident. */
 static qfw_status check_unused(const run *r, const output_kind *k) {
-    const char *folder = output_dir(r);
-    const int resumes =
-        strcmp(cfg_text(run_cfg(r, SECTION_RUN), "resume_from_checkpoint"), "none") != 0;
-    int used = checkpoint_exists(r);
-    for (const char *const *name = k->files; *name && !used; name++)
-        used = holds_something(folder, *name);
-    if (!used || resumes || cfg_int(run_cfg(r, SECTION_RUN), "overwrite_output_dir")) return QFW_OK;
+    const output_mark *own = find_mark(r, k, 1), *other = own ? NULL : find_mark(r, k, 0);
+    const int goes_on =
+        k->resumes && strcmp(cfg_text(run_cfg(r, SECTION_RUN), "resume_from_checkpoint"), "none");
+    if ((!own && !other) || cfg_int(run_cfg(r, SECTION_RUN), "overwrite_output_dir")) return QFW_OK;
+    if (own && goes_on) return QFW_OK;
     return err_fail("E_OUT_EXISTS", QFW_E_IO,
         "%s: it holds %s already; hint: %sanother output_dir keeps it, "
         "--set run.overwrite_output_dir=true starts over",
-        folder, k->what, k->resumes ? "--resume goes on with it, " : "");
+        output_dir(r), own ? own->what : other->what,
+        own && k->resumes ? "--resume goes on with it, " : "");
+}
+
+/* The weights that a run starts from are never where it writes its own. */
+static qfw_status check_apart(const run *r) {
+    static const uint32_t sections[] = {SECTION_MODEL, SECTION_ADAPTER};
+    struct stat out, in;
+    if (stat(output_dir(r), &out)) return QFW_OK; /* not there yet */
+    for (size_t i = 0; i < sizeof sections / sizeof sections[0]; i++) {
+        const qfw_cfg *c = run_cfg(r, sections[i]);
+        const char *path = cfg_text(c, "path");
+        if (!*path || stat(path, &in) || in.st_dev != out.st_dev || in.st_ino != out.st_ino)
+            continue;
+        return err_fail("E_OUT_INPUT", QFW_E_IO,
+            "%s: it is [%s] path, too, whose files would be overwritten; hint: another output_dir",
+            output_dir(r), c->section);
+    }
+    return QFW_OK;
+}
+
+static qfw_status check_both(const run *r, const output_kind *k) {
+    if (k->writes_weights) QFW_TRY(check_apart(r));
+    return check_unused(r, k);
 }
 
 qfw_status output_check(const run *r, const output_kind *k) {
     QFW_TRY(dir_check(output_dir(r)));
-    return check_unused(r, k);
+    return check_both(r, k);
 }
 
 /* Whoever holds the lock says so in it, for the message of the one who comes second. */
@@ -106,7 +136,7 @@ qfw_status output_claim(run *r, const output_kind *k) {
     qfw_status status = path ? take_lock(path, &r->lock.fd) : QFW_E_NOMEM;
     mem_free(path);
     if (status == QFW_E_IO) err_prefix("%s", folder);
-    if (status == QFW_OK) status = check_unused(r, k);
+    if (status == QFW_OK) status = check_both(r, k);
     if (status == QFW_OK) status = checkpoint_sweep(r);
     return status;
 }

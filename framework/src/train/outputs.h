@@ -4,11 +4,16 @@
 
 #include "train/progress.h"
 
-/* What a task leaves in output_dir that must not be overwritten by accident. */
+/* What in output_dir must not be overwritten by accident. */
+typedef struct output_mark {
+    const char *pattern; /* a file that holds something; "name*": any that begins so */
+    const char *what;    /* "a run" */
+    int is_own;          /* of this task */
+} output_mark;
 typedef struct output_kind {
-    const char *what;         /* "a run" */
-    const char *const *files; /* up to NULL: any that holds something; "name*": that begins so */
-    int resumes;              /* the task can go on with them */
+    const output_mark *marks; /* up to a pattern NULL; checkpoints are a run, too */
+    int resumes;              /* the task can go on with its own */
+    int writes_weights;       /* so that it must not be where the weights are read from */
 } output_kind;
 /* output_dir could be made, or is there and holds nothing that this run would not go on with;
  * E_OUT_*. Nothing is written. */

@@ -135,6 +135,7 @@ qfw_status trainer_log_step(trainer_log *l, run *r, progress *p) {
         p->epoch, (double)p->timed_ns * 1e-6 / (double)(p->timed_steps ? p->timed_steps : 1),
         (double)p->timed_tokens * 1e9 / (double)(p->timed_ns ? p->timed_ns : 1));
     log_line(QFW_LOG_INFO, "%s", line);
+    p->told_ns = clock_ns();
     p->timed_ns = p->timed_steps = p->timed_tokens = 0;
     p->loss_sum = 0;
     p->loss_steps = 0;
@@ -235,13 +236,27 @@ const char *format_count(uint64_t n, char buf[32]) {
     return buf;
 }
 
-void progress_bar(const run *r, const progress *p) {
+static void print_plain(const run *r, progress *p, double seconds) {
+    char left[32];
+    const uint64_t now = clock_ns(), done = p->step - p->started_step;
+    if (!done || now - p->told_ns < 1000000000u) return;
+    p->told_ns = now;
+    log_line(QFW_LOG_INFO, "step %llu/%llu | loss %.4f | %.0f tok/s | %s left",
+        (unsigned long long)p->step, (unsigned long long)r->max_steps, p->last_loss,
+        (double)(p->num_tokens - p->started_tokens) / seconds,
+        format_time(seconds / (double)done * (double)(r->max_steps - p->step), left));
+}
+
+void progress_bar(const run *r, progress *p) {
     enum { WIDTH = 24 };
     char bar[WIDTH + 1], text[256], left[32];
     const uint64_t done = p->step - p->started_step, todo = r->max_steps - p->step;
     const double seconds = (double)(clock_ns() - p->started_ns) * 1e-9;
     const uint64_t filled = r->max_steps ? p->step * WIDTH / r->max_steps : 0;
-    if (!log_is_terminal()) return;
+    if (!log_is_terminal()) {
+        print_plain(r, p, seconds);
+        return;
+    }
     for (int i = 0; i < WIDTH; i++) bar[i] = (uint64_t)i < filled ? '#' : '.';
     bar[WIDTH] = 0;
     const int n = snprintf(text, sizeof text, "[%s] %llu/%llu", bar, (unsigned long long)p->step,

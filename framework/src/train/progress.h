@@ -14,6 +14,7 @@ struct progress {
     double best_value;            /* of the best evaluation (best.h) */
     uint64_t best_step, worse;    /* its step, 0: none yet; evaluations since without a gain */
     int is_over;                  /* early stopping has ended the run */
+    uint64_t told_ns;             /* when a line was last printed */
     /* since the last log: */
     double loss_sum;
     uint64_t loss_steps;
@@ -41,8 +42,8 @@ qfw_status trainer_log_eval(
     trainer_log *l, run *r, const progress *p, const eval_values *v, double seconds);
 qfw_status trainer_log_end(trainer_log *l, const progress *p, double seconds, uint64_t rows);
 
-/* The bar with the time left, on a terminal. */
-void progress_bar(const run *r, const progress *p);
+/* The bar with the time left, on a terminal; elsewhere a plain line, one a second at most. */
+void progress_bar(const run *r, progress *p);
 /* "1:02:03" into buf. */
 const char *format_time(double seconds, char buf[32]);
 /* "1.53 GiB" into buf. */

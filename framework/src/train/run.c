@@ -279,14 +279,10 @@ static qfw_status find_place(run *r, char **from, progress *p) {
     return *from ? checkpoint_place(r, *from, p) : QFW_OK;
 }
 
-static const char *const train_files[] = {"trainer_log.jsonl", NULL};
-static const output_kind train_output = {"a run", train_files, 1};
-
 /* Everything that can be known without memory and without writing. */
 static qfw_status dry_run(run *r) {
     progress p = {0};
     char *from = NULL;
-    QFW_TRY(output_check(r, &train_output));
     qfw_status status = find_place(r, &from, &p);
     if (status == QFW_OK) status = weights_open(r);
     mem_free(from);
@@ -307,6 +303,11 @@ static qfw_status train_from(run *r, const char *from, progress *p, FILE *out) {
     print_summary(r, p, out);
     return QFW_OK;
 }
+
+static const output_mark train_marks[] = {{"trainer_log.jsonl", "a run", 1},
+    {"model.safetensors*", "a model", 0}, {"model-0*", "a model", 0},
+    {"adapter_model*", "an adapter", 0}, {NULL, NULL, 0}};
+static const output_kind train_output = {train_marks, 1, 1};
 
 /* The folder is claimed first: that it cannot be is said before the weights are read. */
 static qfw_status train(run *r, FILE *out) {
@@ -366,6 +367,7 @@ qfw_status run_start(const run_flags *flags, run **opened) {
 }
 
 qfw_status train_task(run *r, FILE *out) {
+    if (!r->flags.plan_only) QFW_TRY(output_check(r, &train_output)); /* before data is read */
     QFW_TRY(train_prepare(r, out));
     if (r->flags.plan_only) return QFW_OK;
     return r->flags.dry_run ? dry_run(r) : train(r, out);

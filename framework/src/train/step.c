@@ -277,9 +277,9 @@ static qfw_status evaluate_and_save(loop *l, int *stops) {
 static qfw_status after_step(loop *l) {
     run *r = l->r;
     int stops = 0;
-    progress_bar(r, &l->p);
     if (is_due(l->p.step, cfg_int(run_cfg(r, SECTION_TRAINER), "logging_steps")))
         QFW_TRY(trainer_log_step(l->log, r, &l->p));
+    progress_bar(r, &l->p);
     QFW_TRY(evaluate_and_save(l, &stops));
     const int is_done = l->p.step == r->max_steps || l->p.is_over;
     return stops && (!is_done || is_eval_due(r, &l->p)) ? fail_stopped(l) : QFW_OK;
