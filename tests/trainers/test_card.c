@@ -151,6 +151,24 @@ static void card_of_a_model(void **state) {
     lab_close(l);
 }
 
+/* The loss of eval.jsonl rises after update 2: its weights are left, and so are its numbers. */
+static void numbers_are_of_the_best_weights(void **state) {
+    static const char *const sets[] = {"trainer.save_strategy=steps", "trainer.save_steps=2",
+        "trainer.load_best_model_at_end=true"};
+    size_t n;
+    (void)state;
+    lab *l = open_run(every_weight);
+    lab_ok(lab_main(l, &(run_flags){.set = sets, .n_set = 3}, NULL));
+    char *card = card_of(l), *log = lab_contents(l, "out/trainer_log.jsonl", &n);
+    const char *first = strstr(log, "\"eval_loss\": ");
+    assert_non_null(first);
+    has(card, "| evaluated after update | 2 |\n");
+    has_number(card, "eval\\_loss", strtod(first + strlen("\"eval_loss\": "), NULL));
+    mem_free(card);
+    mem_free(log);
+    lab_close(l);
+}
+
 static void another_readme_stays(void **state) {
     (void)state;
     lab *l = open_run(qlora);
@@ -195,6 +213,7 @@ int main(void) {
         cmocka_unit_test(card_of_an_adapter),
         cmocka_unit_test(manifest_has_its_hash),
         cmocka_unit_test(card_of_a_model),
+        cmocka_unit_test(numbers_are_of_the_best_weights),
         cmocka_unit_test(another_readme_stays),
         cmocka_unit_test(any_text_stays_text),
     };
