@@ -120,7 +120,9 @@ static void one_at_a_time_and_signals(void **state) {
         "(after [0-9]+ of 400 rows, which are written|by a signal; nothing was written); hint: the",
         "by a signal; [0-9]+ documents are scored and written; hint: --resume goes on",
         "by a signal; nothing was written; hint: the same command",
-        "by a signal; nothing was written; hint: the same command"};
+        "(after [0-9]+ questions, whose [0-9]+ pairs are written|by a signal; nothing was "
+        "written); "
+        "hint: the"};
     (void)state;
     for (int i = 0; i < TASKS; i++) {
         running p;
@@ -169,12 +171,38 @@ static void generate_keeps_what_is_done(void **state) {
     mem_free(text);
 }
 
+/* The pairs of the groups that were whole are kept. */
+static void pairs_keeps_what_is_done(void **state) {
+    char *text = NULL;
+    size_t n = 0;
+    running p;
+    (void)state;
+    running_start(&p, words("pairs", "--set=pairs.samples=1"), 0);
+    running_wait_file(&p, temp_path("out/pairs.jsonl.tmp"));
+    const struct timespec wait = {0, 10000000};
+    for (int i = 0; i < RUNNING_SECONDS * 100 && !n; i++) { /* until the first pair */
+        nanosleep(&wait, NULL);
+        if (file_read(temp_path("out/pairs.jsonl.tmp"), 1 << 24, &text, &n) == QFW_OK)
+            mem_free(text);
+    }
+    assert_true(n > 0);
+    running_signal(&p, SIGTERM);
+    assert_int_equal(running_end(&p), EXIT_SIGNAL);
+    assert_int_equal(file_read(p.err, 1 << 20, &text, &n), QFW_OK);
+    assert_true(has_line(text, "E_SIGNAL\\] stopped after [0-9]+ questions, whose [0-9]+ pairs"));
+    mem_free(text);
+    assert_int_equal(file_read(temp_path("out/pairs.jsonl"), 1 << 24, &text, &n), QFW_OK);
+    assert_true(n > 0 && text[n - 1] == '\n');
+    mem_free(text);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(words_that_do_nothing, clear),
         cmocka_unit_test_setup(dry_runs_look_at_the_output, clear),
         cmocka_unit_test_setup(one_at_a_time_and_signals, clear),
         cmocka_unit_test_setup(generate_keeps_what_is_done, clear),
+        cmocka_unit_test_setup(pairs_keeps_what_is_done, clear),
     };
     return cmocka_run_group_tests(tests, make_all, temp_drop);
 }

@@ -66,7 +66,8 @@ typedef struct pairing {
     int32_t *tokens;
     ids *prompts; /* of the reasons */
     file_out *file;
-    uint64_t n_questions, n_pairs, n_dropped, n_long, n_made_chosen, n_made_rejected;
+    uint64_t n_questions, n_settled; /* asked; of whole groups */
+    uint64_t n_pairs, n_dropped, n_long, n_made_chosen, n_made_rejected;
 } pairing;
 
 static int is_right(const pairing *k, const asked *q, int32_t level) {
@@ -290,12 +291,11 @@ static qfw_status run_group(pairing *k) {
         k->n_made_chosen += q->chosen.sample < 0;
         k->n_made_rejected += q->rejected.sample < 0;
     }
+    k->n_settled += k->n_group;
     clear_group(k);
     snprintf(status, sizeof status, "%llu questions, %llu pairs",
         (unsigned long long)k->n_questions, (unsigned long long)k->n_pairs);
     log_status(status);
-    if (k->r->host->cancelled(k->r->host))
-        return err_fail("E_SIGNAL", QFW_E_CANCELLED, "stopped; nothing was written");
     return QFW_OK;
 }
 
@@ -394,13 +394,20 @@ static qfw_status write_all(pairing *k) {
     qfw_status status = path ? file_out_open(path, &k->file) : QFW_E_NOMEM;
     if (status == QFW_OK) status = ask_all(k);
     log_status(NULL);
-    if (status == QFW_OK)
+    const int is_stopped = status == QFW_E_CANCELLED && k->n_pairs > 0;
+    if (status == QFW_OK || is_stopped)
         status = file_out_finish(k->file);
     else
         file_out_abort(k->file);
     if (status == QFW_OK) status = outputs_resolved(k->r, folder);
-    if (status == QFW_OK) print_summary(k, path, (double)(clock_ns() - began) * 1e-9);
+    if (status == QFW_OK && !is_stopped)
+        print_summary(k, path, (double)(clock_ns() - began) * 1e-9);
     mem_free(path);
+    if (status == QFW_OK && is_stopped)
+        status = err_fail("E_SIGNAL", QFW_E_CANCELLED,
+            "stopped after %llu questions, whose %llu pairs are written; hint: the same command "
+            "with --set run.overwrite_output_dir=true begins anew",
+            (unsigned long long)k->n_settled, (unsigned long long)k->n_pairs);
     return status;
 }
 
