@@ -11,21 +11,31 @@
 #include "export/entry.h"
 #include "files/file.h"
 #include "files/json.h"
+#include "ops/ref.h"
 
 static const char single_name[] = "model.safetensors";
 static const char index_name[] = "model.safetensors.index.json";
 
 typedef struct model { /* while it is written */
     const char *folder;
-    store *store;
+    store *store; /* or: */
+    const full_rows *rows;
     const full_weight *weights;
     uint32_t n_weights, n_shards;
     uint32_t *shard; /* of each weight */
     uint64_t bytes;  /* of all tensors */
 } model;
 
+static uint32_t dtype_of(const full_weight *w) { return w->dtype ? w->dtype : QFW_F32; }
+
+static uint64_t row_values(const qfw_param_desc *d) {
+    uint64_t n = 1;
+    for (uint32_t i = 1; i < d->rank; i++) n *= (uint64_t)d->dim[i];
+    return n;
+}
+
 static uint64_t weight_bytes(const full_weight *w) {
-    return (uint64_t)qfw_tensor_count(&w->entry->t) * sizeof(float);
+    return (uint64_t)w->desc->dim[0] * row_values(w->desc) * qfw_dtype_bytes(dtype_of(w));
 }
 
 /* Fill shards in order; a weight that is larger than a shard has one of its own. */
@@ -37,7 +47,7 @@ static qfw_status assign_shards(model *m, uint64_t shard_bytes) {
     for (uint32_t i = 0; i < m->n_weights; i++) {
         const full_weight *w = &m->weights[i];
         const uint64_t bytes = weight_bytes(w);
-        if (w->entry->t.dtype != QFW_F32)
+        if (w->entry && w->entry->t.dtype != QFW_F32)
             return err_fail("E_UNSUPPORTED", QFW_E_UNSUPPORTED,
                 "%s: a weight of dtype %s cannot be written, wanted f32", w->desc->name,
                 qfw_dtype_name(w->entry->t.dtype));
@@ -66,16 +76,45 @@ static qfw_status declare_weight(st_writer *w, const full_weight *weight) {
         if (d->sources[i].layout != 0) continue;
         memcpy(dim, d->dim, sizeof dim);
         dim[0] = d->sources[i].rows;
-        QFW_TRY(st_writer_add(w, d->sources[i].tensor, QFW_F32, d->rank, dim));
+        QFW_TRY(st_writer_add(w, d->sources[i].tensor, dtype_of(weight), d->rank, dim));
     }
     return QFW_OK;
 }
 
-static qfw_status write_weight(st_writer *w, const store *s, const full_weight *weight) {
+/* In place: the narrow values take the front of the floats'. */
+static void narrow(float *values, uint64_t n, uint32_t dtype) {
+    uint16_t *to = (uint16_t *)(void *)values;
+    for (uint64_t i = 0; i < n && dtype != QFW_F32; i++) {
+        const double v = (double)values[i];
+        to[i] = dtype == QFW_BF16 ? ref_bf16(v) : ref_f16(v);
+    }
+}
+
+static qfw_status copy_rows(
+    st_writer *w, const model *m, const full_weight *weight, int64_t row0, int64_t rows) {
+    enum { PIECE_VALUES = 1 << 20 };
+    const uint64_t width = row_values(weight->desc);
+    const int64_t most = PIECE_VALUES / width > 0 ? (int64_t)(PIECE_VALUES / width) : 1;
+    if (!m->rows) return entry_write_rows(w, m->store, weight->entry, row0, rows);
+    float *piece = mem_alloc((size_t)most * width, sizeof *piece);
+    qfw_status status = piece ? QFW_OK : QFW_E_NOMEM;
+    for (int64_t row = row0, n; status == QFW_OK && row < row0 + rows; row += n) {
+        n = row0 + rows - row < most ? row0 + rows - row : most;
+        const uint64_t values = (uint64_t)n * width;
+        status = m->rows->read(m->rows->arg, weight->desc, row, n, piece);
+        if (status != QFW_OK) break;
+        narrow(piece, values, dtype_of(weight));
+        status = st_writer_data(w, piece, values * qfw_dtype_bytes(dtype_of(weight)));
+    }
+    mem_free(piece);
+    return status;
+}
+
+static qfw_status write_weight(st_writer *w, const model *m, const full_weight *weight) {
     const qfw_param_desc *d = weight->desc;
     for (uint32_t i = 0; i < d->n_sources; i++)
         if (d->sources[i].layout == 0)
-            QFW_TRY(entry_write_rows(w, s, weight->entry, d->sources[i].row0, d->sources[i].rows));
+            QFW_TRY(copy_rows(w, m, weight, d->sources[i].row0, d->sources[i].rows));
     return QFW_OK;
 }
 
@@ -90,7 +129,7 @@ static qfw_status write_shard(const model *m, uint32_t shard) {
     for (uint32_t i = 0; status == QFW_OK && i < m->n_weights; i++)
         if (m->shard[i] == shard) status = declare_weight(w, &m->weights[i]);
     for (uint32_t i = 0; status == QFW_OK && i < m->n_weights; i++)
-        if (m->shard[i] == shard) status = write_weight(w, m->store, &m->weights[i]);
+        if (m->shard[i] == shard) status = write_weight(w, m, &m->weights[i]);
     if (status == QFW_OK) return st_writer_finish(w);
     st_writer_abort(w);
     return status;
@@ -137,9 +176,8 @@ static qfw_status remove_stale(const char *folder, const char *name) {
     return status;
 }
 
-qfw_status full_write(
-    const char *folder, store *s, const full_weight *weights, uint32_t n, uint64_t shard_bytes) {
-    model m = {.folder = folder, .store = s, .weights = weights, .n_weights = n};
+static qfw_status write_model(model m, uint64_t shard_bytes) {
+    const char *folder = m.folder;
     qfw_status status = assign_shards(&m, shard_bytes);
     for (uint32_t i = 0; status == QFW_OK && i < m.n_shards; i++) status = write_shard(&m, i);
     const int one = m.n_shards == 1;
@@ -147,6 +185,18 @@ qfw_status full_write(
     if (status == QFW_OK) status = remove_stale(folder, one ? index_name : single_name);
     mem_free(m.shard);
     return status;
+}
+
+qfw_status full_write(
+    const char *folder, store *s, const full_weight *weights, uint32_t n, uint64_t shard_bytes) {
+    const model m = {.folder = folder, .store = s, .weights = weights, .n_weights = n};
+    return write_model(m, shard_bytes);
+}
+
+qfw_status full_write_rows(const char *folder, const full_rows *from, const full_weight *weights,
+    uint32_t n, uint64_t shard_bytes) {
+    const model m = {.folder = folder, .rows = from, .weights = weights, .n_weights = n};
+    return write_model(m, shard_bytes);
 }
 
 const char *const full_files[] = {"config.json", "tokenizer.json", "tokenizer_config.json",

@@ -31,7 +31,7 @@ static uint32_t bits_rounded_to_odd(double v) {
     return fabs((double)f) < fabs(v) ? bits + 1 : bits - 1;
 }
 
-static uint16_t bf16_of(double v) {
+uint16_t ref_bf16(double v) {
     const uint32_t bits = bits_rounded_to_odd(v);
     if (isnan(v)) return (uint16_t)(bits >> 16 | 0x40);
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
@@ -49,7 +49,7 @@ static double double_of_f16(uint16_t h) {
     return h & 0x8000 ? -v : v;
 }
 
-static uint16_t f16_of(double v) {
+uint16_t ref_f16(double v) {
     const uint32_t bits = bits_rounded_to_odd(v), sign = bits >> 16 & 0x8000,
                    size = bits & 0x7fffffff;
     if (isnan(v)) return (uint16_t)(sign | 0x7e00);
@@ -95,8 +95,8 @@ static void write_values(
     switch (t->dtype) {
     case QFW_F32: WRITE(float, (float)v);
     case QFW_F64: WRITE(double, v);
-    case QFW_BF16: WRITE(uint16_t, bf16_of(v));
-    case QFW_F16: WRITE(uint16_t, f16_of(v));
+    case QFW_BF16: WRITE(uint16_t, ref_bf16(v));
+    case QFW_F16: WRITE(uint16_t, ref_f16(v));
     case QFW_I32: WRITE(int32_t, (int32_t)v);
     case QFW_U8: WRITE(uint8_t, (uint8_t)v);
     default: break;

@@ -13,6 +13,10 @@
 /* Address of the tensor's first value: here mem is a host address. */
 static inline void *ref_data(const qfw_tensor *t) { return (char *)t->mem + t->offset; }
 
+/* Rounded to nearest, ties to even, in one step. */
+uint16_t ref_bf16(double v);
+uint16_t ref_f16(double v);
+
 /* `at`: in values from the first, by strides */
 double ref_load(const qfw_tensor *t, int64_t at);
 void ref_store(const qfw_tensor *t, int64_t at, double v); /* rounds to nearest even */

@@ -4,7 +4,9 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/mem.h"
 #include "serve/evaluate_task.h"
+#include "serve/export_task.h"
 #include "serve/generate_task.h"
 #include "serve/judging.h"
 #include "serve/pairs_task.h"
@@ -23,6 +25,7 @@ static const task tasks[] = {
     {"score", score_task, 1, 0},
     {"evaluate", evaluate_task, 0, 0},
     {"pairs", pairs_task, 0, 0},
+    {"export", export_task, 0, 0},
 };
 
 /* Words of the command line that would do nothing. */
@@ -38,6 +41,15 @@ static qfw_status check_words(const task *t, const run *r) {
         r->flags.resume ? "--resume" : "[run] resume_from_checkpoint", t->name);
 }
 
+/* The adapter that a run of task train has left, where [export] asks for more of it; mem_free. */
+static char *trained_adapter(const task *t, const run *r) {
+    const int writes = !r->flags.plan_only && !r->flags.dry_run;
+    if (t->run != train_task || !writes ||
+        !strcmp(cfg_text(run_cfg(r, SECTION_EXPORT), "merged"), "none"))
+        return NULL;
+    return mem_strdup(cfg_text(run_cfg(r, SECTION_RUN), "output_dir"));
+}
+
 qfw_status task_main(const run_flags *flags, FILE *out) {
     run *r = NULL;
     qfw_status status = run_start(flags, &r);
@@ -49,9 +61,12 @@ qfw_status task_main(const run_flags *flags, FILE *out) {
         r->judge = &scoring_judge;
     status = check_words(t, r);
     if (status == QFW_OK) status = t->run(r, out);
+    char *trained = status == QFW_OK ? trained_adapter(t, r) : NULL;
     if (status == QFW_OK && flags->dry_run && !flags->plan_only)
         fprintf(
             out, "\nDry run: nothing is wrong that can be known beforehand; nothing was written\n");
     run_close(r);
+    if (trained) status = export_trained(flags, trained, out);
+    mem_free(trained);
     return status;
 }

@@ -13,8 +13,8 @@
 #define MILLION      1e6
 
 static const qfw_option run_options[] = {
-    QFW_OPTION(
-        QFW_OPT_ENUM, "task", "train", 0, 0, "train|generate|score|evaluate|pairs", "what to do"),
+    QFW_OPTION(QFW_OPT_ENUM, "task", "train", 0, 0, "train|generate|score|evaluate|pairs|export",
+        "what to do"),
     QFW_OPTION_FLAGS(QFW_OPT_PATH, QFW_OPT_REQUIRED, "output_dir", NULL, 0, 0, NULL,
         "where everything is written"),
     QFW_OPTION(QFW_OPT_BOOL, "overwrite_output_dir", "false", 0, 0, NULL,
@@ -151,7 +151,9 @@ static const qfw_option optimizer_options[] = {
 };
 static const qfw_option export_options[] = {
     QFW_OPTION(QFW_OPT_ENUM, "merged", "none", 0, 0, "none|requant|dequant|base16",
-        "merged weights (none alone so far)"),
+        "base and adapter as one model. base16: on the base as it is on disk; dequant: on the base "
+        "as it "
+        "was quantised for training; requant is not supported yet"),
     QFW_OPTION(QFW_OPT_BOOL, "gguf", "false", 0, 0, NULL, "true is not supported yet"),
 };
 static const qfw_option generate_options[] = {

@@ -152,6 +152,10 @@ uint64_t weights_load_bytes(const run *r);
  * weights need none. */
 qfw_status weights_open(run *r);
 qfw_status weights_load(run *r); /* from r->files, which it closes, or fresh */
+/* After weights_open, before weights_load: a weight as the files have it, and its dtype there. */
+qfw_status weights_read_rows(
+    const run *r, const model_weight *w, int64_t row0, int64_t rows, float *out);
+uint32_t weights_file_dtype(const run *r, const model_weight *w);
 
 /* adapters.c */
 qfw_status adapters_declare(run *r); /* r->loras with their entries */

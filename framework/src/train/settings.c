@@ -220,9 +220,7 @@ static void refuse_unsupported(const run *r) {
         {SECTION_TRAINER, "gradient_checkpointing", "selective", "full or none"},
         {SECTION_MODEL, "bnb_4bit_compute_dtype", "bfloat16", "float32"},
         {SECTION_MODEL, "bnb_4bit_compute_dtype", "float16", "float32"},
-        {SECTION_EXPORT, "merged", "requant", "none"},
-        {SECTION_EXPORT, "merged", "dequant", "none"},
-        {SECTION_EXPORT, "merged", "base16", "none"},
+        {SECTION_EXPORT, "merged", "requant", "dequant or base16"},
         {SECTION_EXPORT, "gguf", "true", "false"},
     };
     for (size_t i = 0; i < COUNT(later); i++) {
@@ -256,13 +254,21 @@ static void check_task_input(const run *r) {
         const char *key;
     } inputs[] = {{"train", SECTION_DATA, "train"}, {"generate", SECTION_GENERATE, "input"},
         {"score", SECTION_SCORE, "input"}, {"evaluate", SECTION_EVALUATE, "set"},
-        {"pairs", SECTION_PAIRS, "set"}};
+        {"pairs", SECTION_PAIRS, "set"}, {"export", SECTION_ADAPTER, "path"}};
     const char *task = cfg_text(run_cfg(r, SECTION_RUN), "task");
     for (size_t i = 0; i < COUNT(inputs); i++)
         if (!r->ini->damaged && !strcmp(task, inputs[i].task) &&
             !*cfg_text(run_cfg(r, inputs[i].section), inputs[i].key))
             (void)cfg_problem(r->ini, run_cfg(r, inputs[i].section), inputs[i].key,
                 "missing, and task = %s needs it", task);
+}
+
+/* The task export is told what to make. */
+static void check_export(const run *r) {
+    const qfw_cfg *c = run_cfg(r, SECTION_EXPORT);
+    if (!strcmp(cfg_text(run_cfg(r, SECTION_RUN), "task"), "export") &&
+        !strcmp(cfg_text(c, "merged"), "none"))
+        (void)cfg_problem(r->ini, c, "merged", "none, and task = export makes nothing else yet");
 }
 
 /* Files and folders that the run will read are there. */
@@ -315,6 +321,7 @@ static void check_together(const run *r) {
     check_optimizer_keys(r);
     check_task_input(r);
     check_there(r);
+    check_export(r);
     if (cfg_real(trainer, "warmup_ratio") > 0 && cfg_int(trainer, "warmup_steps"))
         (void)cfg_problem(
             r->ini, trainer, "warmup_ratio", "beside warmup_steps; hint: one of the two");
@@ -329,9 +336,14 @@ static void check_together(const run *r) {
         !strcmp(cfg_text(run_cfg(r, SECTION_RUN), "task"), "train"))
         (void)cfg_problem(r->ini, model, "load_in_4bit",
             "true with [adapter] use = none: packed weights cannot be trained");
-    if (cfg_is_set(r->sections[SECTION_OPTIMIZER].cfg, "loraplus_lr_ratio"))
+    const double ratio = cfg_real(run_cfg(r, SECTION_OPTIMIZER), "loraplus_lr_ratio");
+    if (ratio < 1 || ratio > 1)
         (void)cfg_problem(r->ini, run_cfg(r, SECTION_OPTIMIZER), "loraplus_lr_ratio",
-            "set, but [adapter] use = none: there are no B matrices");
+            "%g, but [adapter] use = none: there are no B matrices", ratio);
+    if (strcmp(cfg_text(run_cfg(r, SECTION_EXPORT), "merged"), "none"))
+        (void)cfg_problem(r->ini, run_cfg(r, SECTION_EXPORT), "merged",
+            "%s, but [adapter] use = none: there is nothing to merge",
+            cfg_text(run_cfg(r, SECTION_EXPORT), "merged"));
     if (*cfg_text(adapter, "path"))
         (void)cfg_problem(r->ini, adapter, "path", "a folder, but [adapter] use = none");
 }

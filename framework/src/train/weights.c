@@ -273,6 +273,20 @@ static qfw_status read_slab(slab *s) {
     return QFW_OK;
 }
 
+qfw_status weights_read_rows(
+    const run *r, const model_weight *w, int64_t row0, int64_t rows, float *out) {
+    slab s = {r, w, r->files, out, row0, rows, columns(&w->desc)};
+    return read_slab(&s);
+}
+
+uint32_t weights_file_dtype(const run *r, const model_weight *w) {
+    const qfw_param_desc *d = &w->desc;
+    const uint32_t layout = layout_of(r->files, d);
+    for (uint32_t i = 0; i < d->n_sources; i++)
+        if (d->sources[i].layout == layout) return st_find(r->files, d->sources[i].tensor)->dtype;
+    return QFW_F32;
+}
+
 static qfw_status fill_slab(slab *s) {
     if (s->file) return read_slab(s);
     make_fresh(s);

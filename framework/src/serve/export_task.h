@@ -1,0 +1,14 @@
+/* export_task.h -- the task `export`: an adapter and its base as files for other programs. */
+#ifndef SERVE_EXPORT_TASK_H
+#define SERVE_EXPORT_TASK_H
+
+#include "train/run.h"
+
+/* Write what [export] asks for into output_dir, and print how far its logits are from those of base
+ * and adapter as they were trained, on rows of [data] eval. */
+qfw_status export_task(run *r, FILE *out);
+/* The same for the adapter that a run of task train has just left, into output_dir/merged. r is
+ * closed. */
+qfw_status export_trained(const run_flags *flags, const char *adapter, FILE *out);
+
+#endif

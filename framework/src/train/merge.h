@@ -1,0 +1,16 @@
+/* merge.h -- base and adapter as one plain model: W + scale * B A, a few rows at a time, in the
+ * dtype that the base's file has. */
+#ifndef TRAIN_MERGE_H
+#define TRAIN_MERGE_H
+
+#include "train/run.h"
+
+enum {
+    MERGE_BASE16,  /* W is the base's as it is on disk, however it was quantised for training */
+    MERGE_DEQUANT, /* W is what the adapter was trained on: quantised and decoded again */
+};
+/* Into a folder that is there, with config and tokenizer. The adapter's values are in the store;
+ * r->files is opened and closed here. */
+qfw_status merge_write(run *r, int mode, const char *folder);
+
+#endif
