@@ -75,7 +75,10 @@ static double logged(const char *log, int step, const char *key) {
     for (const char *line = log; line && *line; line = strchr(line, '\n') + 1) {
         const char *end = strchr(line, '\n'), *at = strstr(line, name);
         const char *its_step = strstr(line, wanted);
-        if (at && at < end && its_step && its_step < end) return strtod(at + strlen(name), NULL);
+        if (at && at < end && its_step && its_step < end) {
+            const char *value = at + strlen(name);
+            return strncmp(value, "null", 4) ? strtod(value, NULL) : (double)NAN;
+        }
     }
     fail_msg("no %s of step %d in\n%s", key, step, log);
     return 0;
@@ -110,10 +113,13 @@ static void says_what_evaluate_says(void **state) {
     if (c.exit_code) fail_msg("%s", c.err);
     assert_int_equal(evaluation_read(temp_path("ev/evaluation-base.json"), &e), QFW_OK);
     const skill_metrics all = evaluation_metrics(e, 2), java = evaluation_metrics(e, 0);
+    const skill_metrics sql = evaluation_metrics(e, 1);
     expect_equal(logged(log, best, "in_range"), all.in_range.value, "in_range");
     expect_equal(logged(log, best, "mae"), all.mae, "mae");
+    expect_equal(logged(log, best, "kappa"), all.kappa, "kappa");
     expect_equal(logged(log, best, "brier"), all.brier, "brier");
     expect_equal(logged(log, best, "in_range/Java"), java.in_range.value, "in_range/Java");
+    expect_equal(logged(log, best, "in_range/SQL"), sql.in_range.value, "in_range/SQL");
     evaluation_destroy(e);
     mem_free(log);
 }

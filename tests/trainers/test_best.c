@@ -50,15 +50,19 @@ static qfw_status train(const lab *l, const char *const *set, uint32_t n_set, in
     return lab_main(l, &flags, NULL);
 }
 
-/* The eval_loss of each step, and how many there are. */
-static int read_losses(const lab *l, double loss[STEPS + 1]) {
+/* The value under `key` ("\"eval_loss\": ") of each evaluation, and how many there are. */
+static int read_values(const lab *l, const char *key, double value[STEPS + 1]) {
     size_t size;
     int n = 0;
     char *log = lab_contents(l, "out/trainer_log.jsonl", &size);
-    for (const char *at = log; (at = strstr(at, "\"eval_loss\": ")) != NULL && n < STEPS; at++)
-        loss[++n] = strtod(at + 13, NULL);
+    for (const char *at = log; (at = strstr(at, key)) != NULL && n < STEPS; at++)
+        value[++n] = strtod(at + strlen(key), NULL);
     mem_free(log);
     return n;
+}
+
+static int read_losses(const lab *l, double loss[STEPS + 1]) {
+    return read_values(l, "\"eval_loss\": ", loss);
 }
 
 static int lowest(const double *loss, int n) {
@@ -142,6 +146,36 @@ static void patience_ends_the_run(void **state) {
     lab_close(l);
 }
 
+/* A metric of the trainer, of which more is better unless it is a loss; the first of equals. */
+static void metric_of_the_trainer_decides(void **state) {
+    static const char *const set[] = {"trainer.metric_for_best_model=eval_mean_token_accuracy"};
+    double accuracy[STEPS + 1];
+    int best = 1;
+    (void)state;
+    lab *l = open_lab();
+    lab_ok(train(l, set, 1, 0));
+    assert_int_equal(read_values(l, "\"eval_mean_token_accuracy\": ", accuracy), STEPS);
+    for (int i = 2; i <= STEPS; i++)
+        if (accuracy[i] > accuracy[best]) best = i;
+    assert_int_equal((int)manifest_number(l, "/best_global_step"), best);
+    assert_true(manifest_number(l, "/best_metric") == accuracy[best]);
+    lab_close(l);
+}
+
+/* A gain below the threshold is the best all the same, but wears out the patience. */
+static void small_gains_wear_out_patience(void **state) {
+    static const char *const set[] = {
+        "trainer.early_stopping_patience=2", "trainer.early_stopping_threshold=1000"};
+    double loss[STEPS + 1];
+    (void)state;
+    lab *l = open_lab();
+    lab_ok(train(l, set, 2, 0));
+    assert_int_equal(read_losses(l, loss), 3);
+    assert_true(lowest(loss, 3) > 1);
+    assert_int_equal((int)manifest_number(l, "/best_global_step"), lowest(loss, 3));
+    lab_close(l);
+}
+
 /* Best and patience are part of the run's place; the best outlives save_total_limit. */
 static void resumed_is_uninterrupted(void **state) {
     static const char *const set[] = {"trainer.save_strategy=steps", "trainer.save_steps=1",
@@ -214,6 +248,8 @@ int main(void) {
         cmocka_unit_test(best_weights_are_left),
         cmocka_unit_test(greater_may_be_better),
         cmocka_unit_test(patience_ends_the_run),
+        cmocka_unit_test(metric_of_the_trainer_decides),
+        cmocka_unit_test(small_gains_wear_out_patience),
         cmocka_unit_test(resumed_is_uninterrupted),
         cmocka_unit_test(nothing_to_compare_is_refused),
         cmocka_unit_test(epochs_are_a_strategy),
