@@ -426,11 +426,11 @@ static void smaller_batch_is_the_hint(void **state) {
 
 /* A plugin's refusal of a key says where the INI has it, as the core's own do. */
 static void plugin_refusal_has_its_place(void **state) {
-    static const char *const set[] = {"trainer.sft.assistant_only_loss=true"};
+    static const char *const set[] = {"trainer.use=dpo", "trainer.dpo.loss_type=sigmoyd"};
     (void)state;
     lab *l = open_lab(qlora);
-    assert_int_not_equal(main_with(l, set, 1, NULL), QFW_OK);
-    expect_error("E_CONFIG_PLUGIN", 78, "--set: trainer.sft.assistant_only_loss: true is not");
+    assert_int_not_equal(main_with(l, set, 2, NULL), QFW_OK);
+    expect_error("E_CONFIG_PLUGIN", 78, "--set: trainer.dpo.loss_type: 'sigmoyd', wanted");
     lab_close(l);
 }
 

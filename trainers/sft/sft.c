@@ -16,6 +16,7 @@ struct qfw_inst {
     const qfw_encoder_api *encoder;
     const qfw_doc_api *doc;
     enum { COMPLETION_AUTO, COMPLETION_ONLY, COMPLETION_AND_PROMPT } completion;
+    int assistant_only;
 };
 
 static qfw_status sft_create(const qfw_host *h, const qfw_cfg *cfg, qfw_inst **out) {
@@ -24,15 +25,12 @@ static qfw_status sft_create(const qfw_host *h, const qfw_cfg *cfg, qfw_inst **o
     *out = NULL;
     QFW_TRY(h->cfg_str(h, cfg, "completion_only_loss", &completion));
     QFW_TRY(h->cfg_i64(h, cfg, "assistant_only_loss", &assistant_only));
-    if (assistant_only)
-        return qfw_fail(h, QFW_E_CONFIG,
-            "trainer.sft.assistant_only_loss: true is not supported yet; hint: rows of prompt and "
-            "completion train the completion alone");
     qfw_inst *t = (qfw_inst *)h->heap_alloc(h, sizeof *t, 16);
     if (!t) return qfw_fail(h, QFW_E_NOMEM, "sft: no memory");
     t->host = h;
     t->encoder = (const qfw_encoder_api *)h->extension(h, "qfw.encoder/1");
     t->doc = (const qfw_doc_api *)h->extension(h, "qfw.doc/1");
+    t->assistant_only = (int)assistant_only;
     t->completion = !strcmp(completion, "auto")   ? COMPLETION_AUTO
                     : !strcmp(completion, "true") ? COMPLETION_ONLY
                                                   : COMPLETION_AND_PROMPT;
@@ -48,17 +46,32 @@ static void sft_destroy(qfw_inst *t) {
     if (t) t->host->heap_free(t->host, t);
 }
 
+static int has(const qfw_inst *t, const qfw_doc *row, const char *ptr) {
+    return t->doc->kind(row, ptr) != QFW_DOC_ABSENT;
+}
+
+static qfw_status encode_pair(qfw_inst *t, qfw_encoder *e) {
+    uint32_t train = t->completion == COMPLETION_AND_PROMPT ? QFW_TRAIN_ALL : QFW_TRAIN_COMPLETION;
+    if (t->assistant_only) train |= QFW_TRAIN_ASSISTANT;
+    return t->encoder->pair(e, "/prompt", "/completion", train);
+}
+
+/* A row that is not messages, where the assistant's turns alone are to be trained. */
+static qfw_status fail_no_turns(const qfw_inst *t, const qfw_doc *row, const char *ptr) {
+    return t->doc->fail(row, ptr, QFW_E_DATA,
+        "E_DATA_FIELD: the row has no turns of an assistant, but [trainer.sft] assistant_only_loss "
+        "= true; hint: give \"messages\", or leave the key out");
+}
+
 static qfw_status sft_encode(qfw_inst *t, qfw_encoder *e) {
     const qfw_doc *row = t->encoder->row(e);
-    if (t->doc->kind(row, "/input_ids") != QFW_DOC_ABSENT)
-        return t->encoder->tokens(e, "/input_ids", "/labels");
-    const int has_prompt = t->doc->kind(row, "/prompt") != QFW_DOC_ABSENT;
-    const int has_completion = t->doc->kind(row, "/completion") != QFW_DOC_ABSENT;
-    if (has_prompt && has_completion)
-        return t->encoder->pair(e, "/prompt", "/completion",
-            t->completion == COMPLETION_AND_PROMPT ? QFW_TRAIN_ALL : QFW_TRAIN_COMPLETION);
-    const int has_messages = t->doc->kind(row, "/messages") != QFW_DOC_ABSENT;
-    if (!has_messages && t->doc->kind(row, "/text") == QFW_DOC_ABSENT)
+    const int has_tokens = has(t, row, "/input_ids");
+    if (has_tokens && t->assistant_only) return fail_no_turns(t, row, "/input_ids");
+    if (has_tokens) return t->encoder->tokens(e, "/input_ids", "/labels");
+    const int has_prompt = has(t, row, "/prompt");
+    if (has_prompt && has(t, row, "/completion")) return encode_pair(t, e);
+    const int has_messages = has(t, row, "/messages");
+    if (!has_messages && !has(t, row, "/text"))
         return t->doc->fail(row, has_prompt ? "/completion" : "", QFW_E_DATA,
             "E_DATA_FIELD: missing; a row for sft has \"messages\", \"prompt\" and \"completion\", "
             "or \"text\"");
@@ -67,8 +80,10 @@ static qfw_status sft_encode(qfw_inst *t, qfw_encoder *e) {
             "E_DATA_FIELD: the row has no completion, but [trainer.sft] completion_only_loss = "
             "true; "
             "hint: give \"prompt\" and \"completion\", or leave the key out");
-    if (has_messages) return t->encoder->messages(e, "/messages", QFW_TRAIN_ALL);
-    return t->encoder->text(e, "/text");
+    if (has_messages)
+        return t->encoder->messages(
+            e, "/messages", t->assistant_only ? QFW_TRAIN_ASSISTANT : QFW_TRAIN_ALL);
+    return t->assistant_only ? fail_no_turns(t, row, "/text") : t->encoder->text(e, "/text");
 }
 
 static qfw_status sft_collate(qfw_inst *t, const qfw_example *const *examples, uint32_t n,
@@ -159,7 +174,7 @@ static const qfw_option sft_options[] = {
     QFW_OPTION(QFW_OPT_ENUM, "completion_only_loss", "auto", 0, 0, "auto|true|false",
         "train the completion alone; auto: wherever a row has prompt and completion"),
     QFW_OPTION(QFW_OPT_BOOL, "assistant_only_loss", "false", 0, 0, NULL,
-        "train the assistant's turns alone (not yet)"),
+        "train the assistant's turns alone, contents and end marks; rows are messages"),
 };
 
 static const qfw_trainer sft_trainer = {

@@ -34,8 +34,10 @@ typedef struct qfw_example {
 } qfw_example;
 QFW_SEALED(qfw_example, rsv);
 
-/* Which tokens of a sequence are trained. */
-enum { QFW_TRAIN_ALL = 1, QFW_TRAIN_COMPLETION = 2 };
+/* Which tokens of a sequence are trained: bits, and with more than one, those that all of them say.
+ * QFW_TRAIN_ASSISTANT: what the assistant writes, its turns' contents and end marks; `pair` takes
+ * it for lists of messages alone. For `messages`, QFW_TRAIN_COMPLETION says the same. */
+enum { QFW_TRAIN_ALL = 1, QFW_TRAIN_COMPLETION = 2, QFW_TRAIN_ASSISTANT = 4 };
 
 /* Host extension "qfw.encoder/1". Each call appends one sequence to the example that is being made.
  * A place (ptr) is a JSON pointer into the row. Fails with QFW_E_DATA, naming file, line and

@@ -47,14 +47,14 @@ static qfw_status fail_at(const qfw_encoder *e, const char *ptr, const char *tex
 typedef struct draft {
     const char *ptr; /* its place, for messages */
     const int32_t *token;
-    const uint8_t *trained; /* NULL: all from `first` on */
-    size_t n, first;
-    int keep_last; /* the last token ends the text: truncation keeps it */
+    const uint8_t *trained; /* NULL: all */
+    size_t n, first;        /* of them, those from `first` on */
+    int keep_last;          /* the last token ends the text: truncation keeps it */
 } draft;
 
 static int is_trained(const draft *d, size_t t) {
-    if (t == 0) return 0; /* nothing predicts it */
-    return d->trained ? d->trained[t] : t >= d->first;
+    if (t == 0 || t < d->first) return 0; /* nothing predicts token 0 */
+    return d->trained ? d->trained[t] : 1;
 }
 
 static int store_room(row_store *s, size_t n) {
@@ -167,7 +167,7 @@ static qfw_status pair_of_strings(
     const draft d = {.ptr = completion,
         .token = e->whole.id,
         .n = e->whole.n,
-        .first = train == QFW_TRAIN_COMPLETION ? first_difference(&e->prompt, &e->whole) : 0,
+        .first = train & QFW_TRAIN_COMPLETION ? first_difference(&e->prompt, &e->whole) : 0,
         .keep_last = 1};
     return add_sequence(e, &d);
 }
@@ -256,7 +256,7 @@ static qfw_status encoder_messages(qfw_encoder *e, const char *ptr, uint32_t tra
     QFW_TRY(encode_messages(e, ptr, e->n_messages, 0, &e->whole));
     const draft d = {.ptr = ptr,
         .token = e->whole.id,
-        .trained = train == QFW_TRAIN_COMPLETION ? e->whole.mark : NULL,
+        .trained = train & (QFW_TRAIN_COMPLETION | QFW_TRAIN_ASSISTANT) ? e->whole.mark : NULL,
         .n = e->whole.n,
         .keep_last = ends_text(e, &e->whole)};
     return add_sequence(e, &d);
@@ -286,8 +286,9 @@ static qfw_status pair_of_messages(
     QFW_TRY(encode_messages(e, prompt, n_prompt, 1, &e->prompt));
     const draft d = {.ptr = completion,
         .token = e->whole.id,
+        .trained = train & QFW_TRAIN_ASSISTANT ? e->whole.mark : NULL,
         .n = e->whole.n,
-        .first = train == QFW_TRAIN_COMPLETION ? first_difference(&e->prompt, &e->whole) : 0,
+        .first = train & QFW_TRAIN_COMPLETION ? first_difference(&e->prompt, &e->whole) : 0,
         .keep_last = ends_text(e, &e->whole)};
     return add_sequence(e, &d);
 }
@@ -304,6 +305,9 @@ static qfw_status encoder_pair(
         return fail_at(e, completion,
             "a string after a prompt that is a list of messages, wanted "
             "both alike");
+    if (train & QFW_TRAIN_ASSISTANT)
+        return fail_at(
+            e, prompt, "wanted a list of messages: the assistant's turns alone are trained");
     return pair_of_strings(e, prompt, completion, train);
 }
 
