@@ -121,6 +121,51 @@ static void rows_without_turns_are_refused(void **state) {
     lab_close(l);
 }
 
+/* Every form that sft reads by its keys: how many tokens of a row are trained. */
+static void forms_are_read(void **state) {
+#define CHAT "[" SAY("user", "the") ", " SAY("assistant", "year") "]"
+    static const struct {
+        const char *row;
+        uint32_t all, assistant; /* 0: refused */
+    } forms[] = {
+        {"{\"messages\": " CHAT "}", 6, 3},
+        {"{\"conversations\": [{\"from\": \"human\", \"value\": \"the\"}, {\"from\": \"gpt\", "
+         "\"value\": \"year\"}]}",
+            6, 3},
+        {"{\"prompt\": [" SAY("user", "the") "], \"completion\": [" SAY("assistant", "year") "]}",
+            3, 3},
+        {"{\"instruction\": \"the\", \"output\": \"year\"}", 3, 3},
+        {"{\"prompt\": \"the\", \"completion\": \" year\"}", 2, 0},
+        {"{\"text\": \"the year\"}", 2, 0},
+        {"{\"input_ids\": [5, 6, 7]}", 2, 0},
+        {"{\"prompt\": \"the\"}", 0, 0},
+        {"{\"instruction\": \"the\"}", 0, 0},
+        {"{\"question\": \"the\"}", 0, 0},
+    };
+    (void)state;
+    lab *l = open_lab(1);
+    for (size_t i = 0; i < 2 * COUNT(forms); i++) {
+        const uint32_t wanted = i % 2 ? forms[i / 2].assistant : forms[i / 2].all;
+        const char *only = i % 2 ? "true" : "false";
+        char *text = mem_printf("[adapter]\nr = 2\n[data]\ntrain = rows.jsonl\nmax_length = 128\n"
+                                "chat_template = phi3-mini\n[trainer.sft]\n"
+                                "assistant_only_loss = %s\n",
+            only);
+        lab_write(l, "rows.jsonl", forms[i / 2].row);
+        if (wanted) {
+            lab_run(l, text);
+            assert_int_equal(dataset_at(l->r->train, 0)->seq[0].n_trained, wanted);
+            run_close(l->r);
+            l->r = NULL;
+        } else {
+            assert_int_equal(plan_row(l, forms[i / 2].row, ""), QFW_E_DATA);
+            assert_non_null(strstr(err_text(0), "rows.jsonl:1: "));
+        }
+        mem_free(text);
+    }
+    lab_close(l);
+}
+
 /* Of a completion of several turns the user's are not trained; nor, where the prompt's answers are
  * not to be, those. */
 static void pairs_train_turns(void **state) {
@@ -149,6 +194,7 @@ int main(void) {
         cmocka_unit_test(masks_are_trls),
         cmocka_unit_test(curve_matches_trl),
         cmocka_unit_test(rows_without_turns_are_refused),
+        cmocka_unit_test(forms_are_read),
         cmocka_unit_test(pairs_train_turns),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -74,8 +74,9 @@ static void test_prints(void **state) {
     char wanted[2048];
     opts.max_length = 5;
     opts.overlong = OVERLONG_TRUNCATE;
-    dataset *d = opened("{\"prompt\": \"<|user|>the\", \"completion\": \" for\"}\n\n"
-                        "{\"text\": \"the year for the year for the year\"}\n");
+    dataset *d =
+        opened("{\"prompt\": \"<|user|>the\", \"completion\": \" for\"}\n\n"
+               "{\"prompt\": \"the\", \"completion\": \" year for the year for the year\"}\n");
     snprintf(wanted, sizeof wanted,
         "train: %s\n  rows      2 read, 2 kept (1 cut), 1 blank lines\n"
         "  tokens    9 in all, 6 trained (66.7 %%)\n"

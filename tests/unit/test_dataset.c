@@ -32,6 +32,9 @@ static qfw_status test_encode(qfw_inst *inst, qfw_encoder *e) {
         return encoder_api.pair(e, "/prompt", "/rejected", QFW_TRAIN_COMPLETION);
     }
     if (has(e, "/prompt")) return encoder_api.pair(e, "/prompt", "/completion", train);
+    if (has(e, "/conversations")) return encoder_api.messages(e, "/conversations", train);
+    if (has(e, "/instruction"))
+        return encoder_api.instruction(e, "/instruction", "/input", "/output", train);
     if (has(e, "/messages")) return encoder_api.messages(e, "/messages", train);
     return encoder_api.text(e, "/text");
 }
@@ -168,6 +171,59 @@ static void test_pair_of_messages(void **state) {
         "E_DATA_FIELD", "rows.jsonl:1: /completion: found an array, wanted a string");
 }
 
+static void test_conversations(void **state) {
+    (void)state;
+    becomes(
+        "{\"conversations\": [{\"from\": \"system\", \"value\": \"for\"}, {\"from\": \"human\", "
+        "\"value\": \"the\"}, {\"from\": \"gpt\", \"value\": \"year\"}]}",
+        "<|system|> " B "for <|end|> <|user|> " B "the <|end|> <|assistant|> " B
+        "year* <|end|>* <|endoftext|>*");
+    refused("{\"conversations\": [{\"from\": \"human\", \"value\": \"the\"}, {\"from\": "
+            "\"function_call\", \"value\": \"x\"}]}",
+        "E_DATA_FIELD", "rows.jsonl:1: /conversations/1/from: found 'function_call', wanted");
+    refused("{\"conversations\": [{\"from\": \"gpt\", \"value\": \"the\"}]}", "E_DATA_FIELD",
+        "rows.jsonl:1: /conversations/0/from: .*wanted user");
+    refused("{\"conversations\": [{\"from\": \"human\", \"content\": \"the\"}]}", "E_DATA_FIELD",
+        "rows.jsonl:1: /conversations/0/value: found nothing, wanted a string");
+    refused("{\"messages\": [{\"role\": \"human\", \"content\": \"the\"}]}", "E_DATA_FIELD",
+        "rows.jsonl:1: /messages/0/role: found 'human', wanted system, user or assistant");
+}
+
+static void test_instruction(void **state) {
+    (void)state;
+    static const char with_input[] =
+        "{\"instruction\": \"the\", \"input\": \"for\", \"output\": \"year\"}";
+    becomes("{\"instruction\": \"the\", \"input\": \"\", \"output\": \"year\"}",
+        "<|user|> " B "the <|end|> <|assistant|> " B "year* <|end|>* <|endoftext|>*");
+    becomes("{\"instruction\": \"the\", \"output\": \"year\"}",
+        "<|user|> " B "the <|end|> <|assistant|> " B "year* <|end|>* <|endoftext|>*");
+    becomes(with_input,
+        "<|user|> " B "the <0x0A> f or <|end|> <|assistant|> " B "year* <|end|>* <|endoftext|>*");
+    train = QFW_TRAIN_ALL;
+    becomes(with_input, "<|user|> " B "the* <0x0A>* f* or* <|end|>* <|assistant|>* " B
+                        "year* <|end|>* <|endoftext|>*");
+    refused("{\"instruction\": \"the\", \"input\": 7, \"output\": \"year\"}", "E_DATA_FIELD",
+        "rows.jsonl:1: /input: found the integer 7");
+    opts.chat = NULL;
+    refused(with_input, "E_DATA_FIELD", "rows.jsonl:1: /instruction: .*chat template is not one");
+}
+
+/* One form a file: rows of other keys, or of strings where the others have messages. */
+static void test_mixed(void **state) {
+    (void)state;
+    refused("{\"text\": \"the\"}\n\n{\"text\": \"year\"}\n{\"prompt\": \"the\", \"completion\": "
+            "\"year\"}\n",
+        "E_DATA_MIXED", "rows.jsonl:4: .*than line 1: prompt, completion, there text; hint: one");
+    refused(
+        "{\"prompt\": \"the\", \"completion\": \"year\"}\n{\"prompt\": [{\"role\": \"user\", "
+        "\"content\": \"a\"}], \"completion\": [{\"role\": \"assistant\", \"content\": \"b\"}]}",
+        "E_DATA_MIXED",
+        "rows.jsonl:2: .*than line 1: prompt, completion of messages, there prompt");
+    dataset *d = opened("{\"input_ids\": [4, 5], \"labels\": [4, 5]}\n{\"input_ids\": [4, 5]}\n");
+    assert_int_equal(dataset_count(d), 2);
+    dataset_close(d);
+}
+
 static void test_tokens(void **state) {
     (void)state;
     becomes("{\"input_ids\": [4, 5, 6], \"labels\": [4, -100, 6]}", "<0x01> <0x02> <0x03>*");
@@ -277,10 +333,11 @@ static void test_overlong(void **state) {
 
 static void test_untrained(void **state) {
     (void)state;
-    static const char rows[] = "{\"text\": \"the year\"}\n"
+    static const char rows[] = "{\"input_ids\": [4, 5, 490]}\n"
                                "{\"input_ids\": [4, 5], \"labels\": [4, -100]}\n"
-                               "{\"prompt\": \"the the the the the\", \"completion\": \" for\"}\n"
-                               "{\"prompt\": \"the\", \"completion\": \" for\"}\n";
+                               "{\"input_ids\": [4, 5, 6, 7, 8, 9, 490], \"labels\": [-100, -100, "
+                               "-100, -100, -100, 9, 490]}\n"
+                               "{\"input_ids\": [4, 5, 490], \"labels\": [-100, 5, 490]}\n";
     opts.max_length = 3;
     opts.overlong = OVERLONG_TRUNCATE;
     refused(rows, "E_DATA_UNTRAINED", "rows.jsonl:2: no token .*untrained = drop");
@@ -294,7 +351,7 @@ static void test_untrained(void **state) {
     assert_int_equal(dataset_facts(d)->dropped_untrained, 2);
     assert_int_equal(dataset_at(d, 1)->line, 4);
     assert_int_equal(dataset_at(d, 1)->index, 1);
-    assert_string_equal(shown(&dataset_at(d, 1)->seq[0]), B "the " B "for* <|endoftext|>*");
+    assert_string_equal(shown(&dataset_at(d, 1)->seq[0]), "<0x01> <0x02>* <|endoftext|>*");
     dataset_close(d);
 }
 
@@ -512,6 +569,9 @@ int main(void) {
         cmocka_unit_test_setup(test_pair, usual),
         cmocka_unit_test_setup(test_messages, usual),
         cmocka_unit_test_setup(test_pair_of_messages, usual),
+        cmocka_unit_test_setup(test_conversations, usual),
+        cmocka_unit_test_setup(test_instruction, usual),
+        cmocka_unit_test_setup(test_mixed, usual),
         cmocka_unit_test_setup(test_tokens, usual),
         cmocka_unit_test_setup(test_two_sequences, usual),
         cmocka_unit_test_setup(test_bos, usual),

@@ -1,10 +1,10 @@
 /* sft.c -- supervised fine-tuning: the mean negative log-likelihood of the trained tokens of a
  * window.
  *
- * A row is "messages", "prompt" + "completion", "text", or already tokens: "input_ids" with
- * "labels"; one row is one sequence. The loss of a micro-batch
- * is its sum over trained tokens times 1/(trained tokens of the whole accumulation window), so how
- * a window is cut into micro-batches does not matter.
+ * A row is "messages" or "conversations", "prompt" + "completion", "instruction" (+ "input") +
+ * "output", "text", or already tokens: "input_ids" with "labels"; one row is one sequence. The loss
+ * of a micro-batch is its sum over trained tokens times 1/(trained tokens of the whole accumulation
+ * window), so how a window is cut into micro-batches does not matter.
  */
 #include <string.h>
 
@@ -50,40 +50,49 @@ static int has(const qfw_inst *t, const qfw_doc *row, const char *ptr) {
     return t->doc->kind(row, ptr) != QFW_DOC_ABSENT;
 }
 
-static qfw_status encode_pair(qfw_inst *t, qfw_encoder *e) {
-    uint32_t train = t->completion == COMPLETION_AND_PROMPT ? QFW_TRAIN_ALL : QFW_TRAIN_COMPLETION;
-    if (t->assistant_only) train |= QFW_TRAIN_ASSISTANT;
-    return t->encoder->pair(e, "/prompt", "/completion", train);
+/* Of a row that has a prompt and an answer to it. */
+static uint32_t trained_of_answer(const qfw_inst *t) {
+    const uint32_t train =
+        t->completion == COMPLETION_AND_PROMPT ? QFW_TRAIN_ALL : QFW_TRAIN_COMPLETION;
+    return t->assistant_only ? train | QFW_TRAIN_ASSISTANT : train;
 }
 
-/* A row that is not messages, where the assistant's turns alone are to be trained. */
-static qfw_status fail_no_turns(const qfw_inst *t, const qfw_doc *row, const char *ptr) {
+static qfw_status fail_row(const qfw_inst *t, const qfw_doc *row, const char *ptr) {
     return t->doc->fail(row, ptr, QFW_E_DATA,
-        "E_DATA_FIELD: the row has no turns of an assistant, but [trainer.sft] assistant_only_loss "
-        "= true; hint: give \"messages\", or leave the key out");
+        "E_DATA_FIELD: missing; a row for sft has \"messages\", \"conversations\", \"prompt\" and "
+        "\"completion\", \"instruction\" and \"output\", \"text\" or \"input_ids\"");
+}
+
+/* A row that is one whole: no answer apart from what it answers. */
+static qfw_status encode_whole(qfw_inst *t, qfw_encoder *e, const char *ptr, int of_messages) {
+    const qfw_doc *row = t->encoder->row(e);
+    if (t->completion == COMPLETION_ONLY && strcmp(ptr, "/input_ids"))
+        return t->doc->fail(row, ptr, QFW_E_DATA,
+            "E_DATA_FIELD: the row has no completion, but [trainer.sft] completion_only_loss = "
+            "true; hint: give \"prompt\" and \"completion\", or leave the key out");
+    if (of_messages)
+        return t->encoder->messages(
+            e, ptr, t->assistant_only ? QFW_TRAIN_ASSISTANT : QFW_TRAIN_ALL);
+    if (t->assistant_only)
+        return t->doc->fail(row, ptr, QFW_E_DATA,
+            "E_DATA_FIELD: the row has no turns of an assistant, but [trainer.sft] "
+            "assistant_only_loss = true; hint: give \"messages\", or leave the key out");
+    return strcmp(ptr, "/text") ? t->encoder->tokens(e, ptr, "/labels") : t->encoder->text(e, ptr);
 }
 
 static qfw_status sft_encode(qfw_inst *t, qfw_encoder *e) {
     const qfw_doc *row = t->encoder->row(e);
-    const int has_tokens = has(t, row, "/input_ids");
-    if (has_tokens && t->assistant_only) return fail_no_turns(t, row, "/input_ids");
-    if (has_tokens) return t->encoder->tokens(e, "/input_ids", "/labels");
-    const int has_prompt = has(t, row, "/prompt");
-    if (has_prompt && has(t, row, "/completion")) return encode_pair(t, e);
-    const int has_messages = has(t, row, "/messages");
-    if (!has_messages && !has(t, row, "/text"))
-        return t->doc->fail(row, has_prompt ? "/completion" : "", QFW_E_DATA,
-            "E_DATA_FIELD: missing; a row for sft has \"messages\", \"prompt\" and \"completion\", "
-            "or \"text\"");
-    if (t->completion == COMPLETION_ONLY)
-        return t->doc->fail(row, has_messages ? "/messages" : "/text", QFW_E_DATA,
-            "E_DATA_FIELD: the row has no completion, but [trainer.sft] completion_only_loss = "
-            "true; "
-            "hint: give \"prompt\" and \"completion\", or leave the key out");
-    if (has_messages)
-        return t->encoder->messages(
-            e, "/messages", t->assistant_only ? QFW_TRAIN_ASSISTANT : QFW_TRAIN_ALL);
-    return t->assistant_only ? fail_no_turns(t, row, "/text") : t->encoder->text(e, "/text");
+    if (has(t, row, "/input_ids")) return encode_whole(t, e, "/input_ids", 0);
+    const int has_prompt = has(t, row, "/prompt"), asks = has(t, row, "/instruction");
+    if (has_prompt && has(t, row, "/completion"))
+        return t->encoder->pair(e, "/prompt", "/completion", trained_of_answer(t));
+    if (has(t, row, "/messages")) return encode_whole(t, e, "/messages", 1);
+    if (has(t, row, "/conversations")) return encode_whole(t, e, "/conversations", 1);
+    if (asks && has(t, row, "/output"))
+        return t->encoder->instruction(
+            e, "/instruction", "/input", "/output", trained_of_answer(t));
+    if (has(t, row, "/text")) return encode_whole(t, e, "/text", 0);
+    return fail_row(t, row, has_prompt ? "/completion" : asks ? "/output" : "");
 }
 
 static qfw_status sft_collate(qfw_inst *t, const qfw_example *const *examples, uint32_t n,
@@ -192,7 +201,7 @@ static const qfw_component sft_component = {
     .size = sizeof sft_component,
     .kind = QFW_KIND_TRAINER,
     .name = "sft",
-    .summary = "supervised fine-tuning on messages, prompt and completion, or text",
+    .summary = "supervised fine-tuning on messages, prompt and completion, instructions, or text",
     .options = sft_options,
     .n_options = sizeof sft_options / sizeof sft_options[0],
     .iface = &sft_trainer,

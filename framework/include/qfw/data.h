@@ -40,6 +40,9 @@ QFW_SEALED(qfw_example, rsv);
 enum { QFW_TRAIN_ALL = 1, QFW_TRAIN_COMPLETION = 2, QFW_TRAIN_ASSISTANT = 4 };
 
 /* Host extension "qfw.encoder/1". Each call appends one sequence to the example that is being made.
+ * A message is {"role", "content"}, or {"from", "value"} with human and gpt for user and assistant.
+ * All rows of a file are read by the same calls with the same places, all of strings or all of
+ * messages.
  * A place (ptr) is a JSON pointer into the row. Fails with QFW_E_DATA, naming file, line and
  * place. */
 typedef struct qfw_encoder qfw_encoder;
@@ -64,8 +67,12 @@ typedef struct qfw_encoder_api {
      * begin with alike. */
     qfw_status (*preference)(
         qfw_encoder *e, const char *prompt, const char *chosen, const char *rejected);
+    /* Strings as a conversation of two turns: the instruction, and on the next line the input, where
+     * the row has one that is not empty; and the answer. */
+    qfw_status (*instruction)(qfw_encoder *e, const char *instruction, const char *input,
+        const char *answer, uint32_t train);
 } qfw_encoder_api;
-QFW_SEALED(qfw_encoder_api, preference);
+QFW_SEALED(qfw_encoder_api, instruction);
 
 /* What collate answers: sequences of the examples, in batch order. */
 typedef struct qfw_seq_ref {

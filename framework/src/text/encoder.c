@@ -19,6 +19,8 @@ enum { PLACE_BYTES = 160 };
 static void note_key(qfw_encoder *e, const char *ptr) {
     const size_t n = *ptr ? strcspn(ptr + 1, "/") : 0;
     if (n == 0 || n >= KEY_BYTES || e->n_keys == MAX_KEYS) return;
+    for (uint32_t i = 0; i < e->n_keys; i++)
+        if (strlen(e->key[i]) == n && !memcmp(e->key[i], ptr + 1, n)) return;
     memcpy(e->key[e->n_keys], ptr + 1, n);
     e->key[e->n_keys++][n] = 0;
 }
@@ -174,24 +176,41 @@ static qfw_status pair_of_strings(
 
 /* --- messages --- */
 
+/* The place of message i's member: `name`, or where messages are {"from", "value"}, `other`. */
+static void message_place(const qfw_encoder *e, const char *list, uint64_t i, const char *name,
+    const char *other, char place[PLACE_BYTES]) {
+    snprintf(place, PLACE_BYTES, "%s/%" PRIu64 "/from", list, i);
+    const int is_from = json_doc_api.kind(e->row, place) != QFW_DOC_ABSENT;
+    snprintf(place, PLACE_BYTES, "%s/%" PRIu64 "/%s", list, i, is_from ? other : name);
+}
+
+/* human and gpt under the names that templates know. */
+static const char *role_of(const char *from) {
+    if (!strcmp(from, "human")) return "user";
+    return strcmp(from, "gpt") ? from : "assistant";
+}
+
+static qfw_status read_message(
+    const qfw_encoder *e, const char *list, uint64_t i, chat_message *m) {
+    char place[PLACE_BYTES];
+    message_place(e, list, i, "role", "from", place);
+    QFW_TRY(json_doc_api.str(e->row, place, &m->role));
+    if (place[strlen(place) - 1] == 'm') m->role = role_of(m->role); /* "from" */
+    message_place(e, list, i, "content", "value", place);
+    return json_doc_api.str(e->row, place, &m->content);
+}
+
 /* Append the messages of the list at ptr to e->message. */
 static qfw_status read_messages(qfw_encoder *e, const char *ptr) {
-    char place[PLACE_BYTES];
     note_key(e, ptr);
+    e->of_messages = 1;
     if (json_doc_api.kind(e->row, ptr) != QFW_DOC_ARRAY)
         return fail_at(e, ptr, "wanted a list of messages, {\"role\": ..., \"content\": ...}");
     const uint64_t n = json_doc_api.count(e->row, ptr);
     if (n == 0) return fail_at(e, ptr, "no messages");
     if (mem_grow(&e->message, &e->message_cap, e->n_messages + n, sizeof *e->message))
         return QFW_E_NOMEM;
-    for (uint64_t i = 0; i < n; i++) {
-        chat_message *m = &e->message[e->n_messages];
-        snprintf(place, sizeof place, "%s/%" PRIu64 "/role", ptr, i);
-        QFW_TRY(json_doc_api.str(e->row, place, &m->role));
-        snprintf(place, sizeof place, "%s/%" PRIu64 "/content", ptr, i);
-        QFW_TRY(json_doc_api.str(e->row, place, &m->content));
-        e->n_messages++;
-    }
+    for (uint64_t i = 0; i < n; i++) QFW_TRY(read_message(e, ptr, i, &e->message[e->n_messages++]));
     return QFW_OK;
 }
 
@@ -218,8 +237,8 @@ static qfw_status check_messages(
     if (chat_check(e->o->chat, e->message, e->n_messages, e->o->system_policy, &problem))
         return QFW_OK;
     const int in_first = problem.message < n_first;
-    snprintf(place, sizeof place, "%s/%zu/role", in_first ? first : second,
-        in_first ? problem.message : problem.message - n_first);
+    message_place(e, in_first ? first : second,
+        in_first ? problem.message : problem.message - n_first, "role", "from", place);
     return fail_at(e, place, problem.text);
 }
 
@@ -273,7 +292,7 @@ static qfw_status encode_answer(
     QFW_TRY(check_template(e, prompt ? prompt : answer));
     QFW_TRY(check_messages(e, prompt ? prompt : answer, prompt ? n_prompt : e->n_messages, answer));
     if (strcmp(e->message[n_prompt].role, "assistant") != 0) {
-        snprintf(place, sizeof place, "%s/%zu/role", answer, prompt ? 0 : n_prompt);
+        message_place(e, answer, prompt ? 0 : n_prompt, "role", "from", place);
         return fail_at(e, place, "wanted assistant: a completion answers the prompt's last turn");
     }
     return encode_messages(e, answer, e->n_messages, 0, out);
@@ -309,6 +328,43 @@ static qfw_status encoder_pair(
         return fail_at(
             e, prompt, "wanted a list of messages: the assistant's turns alone are trained");
     return pair_of_strings(e, prompt, completion, train);
+}
+
+/* A conversation of two turns: ids of the whole, and of the question ready to be answered. */
+static qfw_status encode_turns(
+    qfw_encoder *e, const char *ptr, const char *user, const char *assistant) {
+    if (mem_grow(&e->message, &e->message_cap, 2, sizeof *e->message)) return QFW_E_NOMEM;
+    e->message[0] = (chat_message){"user", user};
+    e->message[1] = (chat_message){"assistant", assistant};
+    e->n_messages = 2;
+    QFW_TRY(encode_messages(e, ptr, 2, 0, &e->whole));
+    return encode_messages(e, ptr, 1, 1, &e->prompt);
+}
+
+static qfw_status encoder_instruction(qfw_encoder *e, const char *instruction, const char *input,
+    const char *answer, uint32_t train) {
+    const char *user = NULL, *more = "", *assistant = NULL;
+    note_key(e, instruction);
+    note_key(e, input);
+    note_key(e, answer);
+    e->of_messages = 1;
+    QFW_TRY(json_doc_api.str(e->row, instruction, &user));
+    if (json_doc_api.kind(e->row, input) != QFW_DOC_ABSENT)
+        QFW_TRY(json_doc_api.str(e->row, input, &more));
+    QFW_TRY(json_doc_api.str(e->row, answer, &assistant));
+    QFW_TRY(check_template(e, instruction));
+    char *joined = *more ? mem_printf("%s\n%s", user, more) : mem_strdup(user);
+    const qfw_status status = joined ? encode_turns(e, answer, joined, assistant) : QFW_E_NOMEM;
+    mem_free(joined);
+    e->n_messages = 0;
+    QFW_TRY(status);
+    const draft d = {.ptr = answer,
+        .token = e->whole.id,
+        .trained = train & QFW_TRAIN_ASSISTANT ? e->whole.mark : NULL,
+        .n = e->whole.n,
+        .first = train & QFW_TRAIN_COMPLETION ? first_difference(&e->prompt, &e->whole) : 0,
+        .keep_last = ends_text(e, &e->whole)};
+    return add_sequence(e, &d);
 }
 
 /* --- preferences --- */
@@ -413,7 +469,7 @@ static qfw_status prompt_of_messages(qfw_encoder *e, const char *ptr) {
     QFW_TRY(check_messages(e, ptr, e->n_messages, ptr));
     if (!strcmp(e->message[e->n_messages - 1].role, "user"))
         return encode_messages(e, ptr, e->n_messages, 1, &e->whole);
-    snprintf(place, sizeof place, "%s/%zu/role", ptr, e->n_messages - 1);
+    message_place(e, ptr, e->n_messages - 1, "role", "from", place);
     return fail_at(e, place, "wanted user: the model is to answer the last turn");
 }
 
@@ -485,7 +541,7 @@ static qfw_status encoder_tokens(qfw_encoder *e, const char *list, const char *l
     return add_sequence(e, &d);
 }
 
-/* --- a row --- */
+/* --- the service --- */
 
 static const qfw_doc *encoder_row(qfw_encoder *e) { return e->row; }
 
@@ -498,58 +554,5 @@ const qfw_encoder_api encoder_api = {
     .tokens = encoder_tokens,
     .prompt = encoder_prompt,
     .preference = encoder_preference,
+    .instruction = encoder_instruction,
 };
-
-/* A trainer's failure, with the row's place if it did not say it. */
-static qfw_status trainer_failed(const qfw_encoder *e, qfw_status status) {
-    char place[PLACE_BYTES];
-    snprintf(place, sizeof place, ":%" PRIu64 ":", e->line);
-    if (!err_text(0))
-        return err_fail("E_PLUG_TRAINER", status,
-            "%s:%" PRIu64 ": the trainer refuses the row (code %d) without a reason", e->path,
-            e->line, status);
-    if (!strstr(err_text(0), place)) err_prefix("%s:%" PRIu64, e->path, e->line);
-    return status;
-}
-
-static qfw_status no_trained_token(const qfw_encoder *e, size_t first_seq) {
-    uint64_t cut = 0;
-    for (size_t i = first_seq; i < e->store->n_seqs; i++) cut += e->store->seq[i].truncated;
-    if (cut)
-        return err_fail("E_DATA_UNTRAINED", QFW_E_DATA,
-            "%s:%" PRIu64 ": no token of the row is trained: %" PRIu64 " tokens are cut off, past "
-            "[data] max_length = %" PRId64 "; hint: raise it, or untrained = drop",
-            e->path, e->line, cut, e->o->max_length);
-    return err_fail("E_DATA_UNTRAINED", QFW_E_DATA,
-        "%s:%" PRIu64 ": no token of the row is trained; hint: [data] untrained = drop leaves such "
-        "rows out",
-        e->path, e->line);
-}
-
-qfw_status encoder_run(qfw_encoder *e) {
-    const row_store before = *e->store;
-    e->n_keys = 0;
-    e->too_long = e->untrained = 0;
-    err_clear();
-    qfw_status status = e->o->trainer->encode(e->o->trainer_inst, e);
-    if (status != QFW_OK)
-        status = trainer_failed(e, status);
-    else if (e->store->n_seqs == before.n_seqs)
-        status = err_fail("E_PLUG_TRAINER", QFW_E_INTERNAL,
-            "%s:%" PRIu64 ": the trainer made no sequence of the row", e->path, e->line);
-    else if (!e->too_long && e->untrained && !e->o->drop_untrained)
-        status = no_trained_token(e, before.n_seqs);
-    if (status != QFW_OK || e->too_long || e->untrained) {
-        e->store->n = before.n;
-        e->store->n_seqs = before.n_seqs;
-    }
-    return status;
-}
-
-void encoder_free(qfw_encoder *e) {
-    ids_free(&e->prompt);
-    ids_free(&e->whole);
-    ids_free(&e->other);
-    mem_free(e->message);
-    mem_free(e->part);
-}

@@ -15,7 +15,7 @@ typedef struct row_store {
     size_t n, token_cap, trained_cap, n_seqs, seq_cap;
 } row_store;
 
-enum { MAX_KEYS = 16, KEY_BYTES = 64 };
+enum { MAX_KEYS = 16, KEY_BYTES = 64, FORM_BYTES = 256 };
 
 /* One row at a time: what qfw/data.h calls the encoder. */
 struct qfw_encoder {
@@ -26,6 +26,9 @@ struct qfw_encoder {
     row_store *store;
     char key[MAX_KEYS][KEY_BYTES]; /* members of the row that were asked for */
     uint32_t n_keys;
+    int of_messages;       /* the row is read as messages */
+    char form[FORM_BYTES]; /* of the first row: its keys as a message names them; "": none yet */
+    uint64_t form_line;
     int too_long, untrained; /* the example is to be dropped */
     int template_checked;
     ids prompt, whole, other; /* scratch */
