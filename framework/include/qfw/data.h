@@ -67,8 +67,8 @@ typedef struct qfw_encoder_api {
      * begin with alike. */
     qfw_status (*preference)(
         qfw_encoder *e, const char *prompt, const char *chosen, const char *rejected);
-    /* Strings as a conversation of two turns: the instruction, and on the next line the input, where
-     * the row has one that is not empty; and the answer. */
+    /* Strings as a conversation of two turns: the instruction, and on the next line the input,
+     * where the row has one that is not empty; and the answer. */
     qfw_status (*instruction)(qfw_encoder *e, const char *instruction, const char *input,
         const char *answer, uint32_t train);
 } qfw_encoder_api;
