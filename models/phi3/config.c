@@ -143,7 +143,8 @@ static const char *const ignored_keys[] = {"_name_or_path", "architectures", "au
     "bos_token_id", "eos_token_id", "pad_token_id", "transformers_version", "use_cache",
     "_attn_implementation", "_attn_implementation_autoset", "attn_implementation",
     "output_attentions", "output_hidden_states", "return_dict", "chunk_size_feed_forward",
-    "is_encoder_decoder", "id2label", "label2id", "problem_type", "gradient_checkpointing", NULL};
+    "is_encoder_decoder", "id2label", "label2id", "problem_type", "gradient_checkpointing",
+    "quantization_config", NULL};
 static const char *const known_rope_keys[] = {"type", "rope_type", "rope_theta",
     "partial_rotary_factor", "short_factor", "long_factor", "factor", "attention_factor",
     "original_max_position_embeddings", NULL};
@@ -155,14 +156,9 @@ static void check_keys(
         if (is_one_of(key, known) || (ignored && is_one_of(key, ignored))) continue;
         char ptr[256];
         snprintf(ptr, sizeof ptr, "%s/%.200s", at, key);
-        if (!strcmp(key, "quantization_config"))
-            reject(r, ptr,
-                "E_CFG_UNSUPPORTED: the checkpoint is already quantised, which is not "
-                "read yet; hint: use the 16-bit checkpoint and load_in_4bit = true");
-        else
-            reject(r, ptr,
-                "E_CFG_UNSUPPORTED: a key that phi3 does not know and that may change "
-                "what the model computes");
+        reject(r, ptr,
+            "E_CFG_UNSUPPORTED: a key that phi3 does not know and that may change "
+            "what the model computes");
     }
 }
 

@@ -141,7 +141,7 @@ static void b3_what_is_not_supported(void **state) {
         {WIDTH, WIDTH ", \"a/b\\u001b[2J\": 1",
             "E_CFG_UNSUPPORTED\\] .*/a/b\\\\x1b\\[2J: a key that"},
         {WIDTH, WIDTH ", \"quantization_config\": {}",
-            "E_CFG_UNSUPPORTED\\] .*/quantization_config: .* already quantised.*hint"},
+            "E_CFG_UNSUPPORTED\\] .*/quantization_config: .* as they are quantised; hint"},
         {NULL, NULL, NULL}};
     each_refused("model/config.json", "--plan", rows);
     tiny_make("case");

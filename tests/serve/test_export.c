@@ -144,6 +144,102 @@ static void sums_are_right(void **state) {
     st_close(merged);
 }
 
+/* Three steps on a base folder, as the INI says or with what `more` adds; the log of them. */
+static char *steps_on(const char *base, const char *more) {
+    char *text =
+        mem_printf("[run]\noutput_dir = on_%s\nthreads = 1\n[model]\npath = %s\n%s[adapter]\n"
+                   "r = 4\n[data]\ntrain = rows.jsonl\nmax_length = 64\n[trainer]\n"
+                   "max_steps = 3\nlogging_steps = 1\nsave_strategy = no\n",
+            base, base, more);
+    char *path = mem_printf("on_%s/trainer_log.jsonl", base), *log = NULL;
+    size_t n = 0;
+    temp_text("on.ini", text);
+    run_ini("on.ini", NULL);
+    if (c.exit_code) fail_msg("%s", c.err);
+    assert_int_equal(file_read(temp_path(path), 1 << 20, &log, &n), QFW_OK);
+    char *end = strstr(log, "{\"train_runtime\"");
+    assert_non_null(end);
+    *end = 0;
+    mem_free(path);
+    mem_free(text);
+    return log;
+}
+
+/* The sum quantised again is what quantising the plain sum gives; and a checkpoint that is
+ * quantised already trains as the plain one that is quantised at load. */
+static void requantised_is_quantised(void **state) {
+    (void)state;
+    temp_text("rq.ini", export_keys);
+    run_ini("rq.ini", "--set=export.merged=dequant");
+    if (!c.exit_code) fail_msg("m16 was to be refused: %s", c.out);
+    const char *const pairs[][2] = {{"dequant", "plain"}, {"requant", "packed"}};
+    for (int i = 0; i < 2; i++) {
+        char *text =
+            mem_printf("[run]\ntask = export\noutput_dir = %s\n[model]\npath = base\n"
+                       "load_in_4bit = true\nbnb_4bit_quant_type = nf4\n"
+                       "bnb_4bit_use_double_quant = true\n[adapter]\npath = ad\n"
+                       "[data]\neval = rows.jsonl\nmax_length = 64\n[export]\nmerged = %s\n",
+                pairs[i][1], pairs[i][0]);
+        temp_text("rq.ini", text);
+        run_ini("rq.ini", NULL);
+        if (c.exit_code) fail_msg("%s", c.err);
+        assert_true(i ? printed_error() > 1e-4 : printed_error() < 1e-4);
+        mem_free(text);
+    }
+    char *plain = steps_on("plain", "load_in_4bit = true\nbnb_4bit_quant_type = nf4\n"
+                                    "bnb_4bit_use_double_quant = true\n");
+    char *packed = steps_on("packed", "");
+    assert_string_equal(plain, packed);
+    mem_free(plain);
+    mem_free(packed);
+}
+
+static void on_packed(const char *keys, int exit_code, const char *says) {
+    char *text = mem_printf("[run]\noutput_dir = never\n[model]\npath = packed\n%s[data]\n"
+                            "train = rows.jsonl\nmax_length = 64\n",
+        keys);
+    temp_text("never.ini", text);
+    run_ini("never.ini", "--dry-run");
+    if (c.exit_code != exit_code || !strstr(c.err, says))
+        fail_msg("%s: exit %d, %s, wanted %s", keys, c.exit_code, c.err, says);
+    mem_free(text);
+}
+
+/* Bytes of the checkpoint's header changed, as many for as many. */
+static void alter_header(const char *from, const char *to) {
+    char *data = NULL;
+    size_t n = 0;
+    assert_int_equal(strlen(from), strlen(to));
+    assert_int_equal(file_read(temp_path("packed/model.safetensors"), 1 << 26, &data, &n), QFW_OK);
+    for (size_t i = 8; i + strlen(from) < n; i++)
+        if (!memcmp(data + i, from, strlen(from))) {
+            memcpy(data + i, to, strlen(to));
+            break;
+        }
+    assert_int_equal(file_write(temp_path("packed/model.safetensors"), data, n), QFW_OK);
+    mem_free(data);
+}
+
+static void packed_checkpoints_that_are_wrong(void **state) {
+    static const char part[] = "down_proj.weight.nested_absmax",
+                      other[] = "down_proj.weight.nested_absmin";
+    (void)state;
+    on_packed(
+        "load_in_4bit = false\n", EXIT_CONFIG, "never.ini:5:16: model.load_in_4bit: false, but");
+    on_packed("bnb_4bit_quant_type = fp4\n", EXIT_CONFIG, "model.bnb_4bit_quant_type: fp4, but");
+    on_packed("[adapter]\nuse = none\n", EXIT_CONFIG, "packed weights cannot be trained");
+    alter_header(part, other);
+    on_packed("", EXIT_DATA, "mlp.down_proj.weight.nested_absmax is missing");
+    assert_non_null(strstr(c.err, "nested_absmin: a tensor that the model does not have"));
+    alter_header(other, part);
+    alter_header(
+        "\"quant_type\": \"nf4\", \"blocksize\": 64", "\"quant_type\": \"nf4\", \"blocksize\": 96");
+    on_packed("", EXIT_DATA, "nf4, blocks of 96, shape [");
+    alter_header(
+        "\"quant_type\": \"nf4\", \"blocksize\": 96", "\"quant_type\": \"nf4\", \"blocksize\": 64");
+    on_packed("", 0, "");
+}
+
 static void refused(const char *word, int exit_code, const char *says) {
     run_ini("export.ini", word);
     if (c.exit_code != exit_code || !strstr(c.err, says))
@@ -156,7 +252,7 @@ static void what_cannot_be_merged(void **state) {
     refused("--set=run.output_dir=base", EXIT_OUTPUT, "it is [model] path, too");
     refused("--set=run.output_dir=ad", EXIT_OUTPUT, "it is [adapter] path, too");
     refused("--set=export.merged=none", EXIT_CONFIG, "export.merged: none, and task = export");
-    refused("--set=export.merged=requant", EXIT_CONFIG, "requant is not supported yet");
+    refused("--set=model.load_in_4bit=false", EXIT_OUTPUT, "it holds a model already");
     refused(
         "--set=adapter.path=", EXIT_CONFIG, "adapter.path: missing, and task = export needs it");
 }
@@ -165,6 +261,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(merged_after_training),
         cmocka_unit_test(sums_are_right),
+        cmocka_unit_test(requantised_is_quantised),
+        cmocka_unit_test(packed_checkpoints_that_are_wrong),
         cmocka_unit_test(what_cannot_be_merged),
     };
     return cmocka_run_group_tests(tests, make_all, temp_drop);

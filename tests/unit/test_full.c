@@ -54,7 +54,7 @@ static void bench_open(bench *t) {
         assert_int_equal(store_add(t->s, descs[i].name, QFW_MEM_RUN, QFW_F32, descs[i].rank,
                              descs[i].dim, 0, 0, &e[i]),
             QFW_OK);
-        t->weights[i] = (full_weight){&descs[i], e[i], 0};
+        t->weights[i] = (full_weight){&descs[i], e[i], 0, 0};
     }
     assert_int_equal(store_alloc(t->s), QFW_OK);
     for (int i = 0; i < WEIGHTS; i++) {
@@ -136,7 +136,7 @@ static void refuses_packed_weights(void **state) {
     test_device_storage(&d);
     assert_int_equal(store_create(&d.dev, &s), QFW_OK);
     assert_int_equal(store_add(s, "embed", QFW_MEM_FROZEN, QFW_NF4, 2, dim, 64, 0, &e), QFW_OK);
-    const full_weight w = {&descs[0], e, 0};
+    const full_weight w = {&descs[0], e, 0, 0};
     const qfw_status status = full_write(temp_folder(), s, &w, 1, 1 << 20);
     assert_int_equal(status, QFW_E_UNSUPPORTED);
     assert_error(status, "E_UNSUPPORTED", EXIT_INTERNAL, "embed: .* nf4 cannot be written");

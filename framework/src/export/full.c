@@ -11,6 +11,7 @@
 #include "export/entry.h"
 #include "files/file.h"
 #include "files/json.h"
+#include "ops/quant4.h"
 #include "ops/ref.h"
 
 static const char single_name[] = "model.safetensors";
@@ -34,7 +35,11 @@ static uint64_t row_values(const qfw_param_desc *d) {
     return n;
 }
 
+static int is_packed(const full_weight *w) { return w->dtype == QFW_NF4 || w->dtype == QFW_FP4; }
+
 static uint64_t weight_bytes(const full_weight *w) {
+    if (is_packed(w)) /* codes and scales; the rest is small */
+        return (uint64_t)w->desc->dim[0] * row_values(w->desc) * 9 / 16;
     return (uint64_t)w->desc->dim[0] * row_values(w->desc) * qfw_dtype_bytes(dtype_of(w));
 }
 
@@ -69,8 +74,81 @@ static void shard_name(const model *m, uint32_t shard, char *name, size_t cap) {
         snprintf(name, cap, "model-%05u-of-%05u.safetensors", shard + 1, m->n_shards);
 }
 
+/* --- packed weights, as bitsandbytes writes them --- */
+
+enum { BLOCK = 64, NESTED_BLOCK = 256, STATE_BYTES = 256 };
+
+/* Where the whole weight stands under its own name. */
+static const char *whole_name(const qfw_param_desc *d) {
+    for (uint32_t i = 0; i < d->n_sources; i++)
+        if (d->sources[i].rows == d->dim[0]) return d->sources[i].tensor;
+    return d->name;
+}
+
+static qfw_status add_part(st_writer *w, const full_weight *weight, const char *part,
+    uint32_t dtype, uint32_t rank, int64_t n) {
+    const int64_t dim[2] = {n, 1};
+    char name[512];
+    snprintf(name, sizeof name, "%s%s%s", whole_name(weight->desc), *part ? "." : "", part);
+    return st_writer_add(w, name, dtype, rank, dim);
+}
+
+static const char *state_part(const full_weight *weight) {
+    return weight->dtype == QFW_NF4 ? "quant_state.bitsandbytes__nf4"
+                                    : "quant_state.bitsandbytes__fp4";
+}
+
+static qfw_status declare_packed(st_writer *w, const full_weight *weight) {
+    const int64_t n = weight->desc->dim[0] * (int64_t)row_values(weight->desc);
+    const int64_t blocks = quant4_blocks(n, BLOCK);
+    QFW_TRY(add_part(w, weight, "", QFW_U8, 2, (int64_t)quant4_code_bytes(n)));
+    QFW_TRY(add_part(w, weight, "absmax", weight->nested ? QFW_U8 : QFW_F32, 1, blocks));
+    QFW_TRY(add_part(w, weight, "quant_map", QFW_F32, 1, 16));
+    if (weight->nested) {
+        const int64_t nested = (blocks + NESTED_BLOCK - 1) / NESTED_BLOCK;
+        QFW_TRY(add_part(w, weight, "nested_absmax", QFW_F32, 1, nested));
+        QFW_TRY(add_part(w, weight, "nested_quant_map", QFW_F32, 1, 256));
+    }
+    return add_part(w, weight, state_part(weight), QFW_U8, 1, STATE_BYTES);
+}
+
+/* Ends in blanks: its size is declared before the offset is known. */
+static qfw_status write_state(st_writer *w, const full_weight *weight, const full_packed *p) {
+    char text[STATE_BYTES + 1], nested[128] = "";
+    if (weight->nested)
+        snprintf(nested, sizeof nested,
+            ", \"nested_blocksize\": 256, \"nested_dtype\": \"float32\", \"nested_offset\": %.17g",
+            (double)p->offset);
+    const int n = snprintf(text, sizeof text,
+        "{\"quant_type\": \"%s\", \"blocksize\": 64, \"dtype\": \"float32\", \"shape\": [%lld, "
+        "%lld]%s}",
+        weight->dtype == QFW_NF4 ? "nf4" : "fp4", (long long)weight->desc->dim[0],
+        (long long)weight->desc->dim[1], nested);
+    memset(text + n, ' ', (size_t)(STATE_BYTES - n));
+    return st_writer_data(w, text, STATE_BYTES);
+}
+
+static qfw_status write_packed(st_writer *w, const model *m, const full_weight *weight) {
+    const int64_t n = weight->desc->dim[0] * (int64_t)row_values(weight->desc);
+    const uint64_t blocks = (uint64_t)quant4_blocks(n, BLOCK);
+    full_packed p = {.codes = NULL};
+    QFW_TRY(m->rows->pack(m->rows->arg, weight->desc, &p));
+    QFW_TRY(st_writer_data(w, p.codes, quant4_code_bytes(n)));
+    QFW_TRY(st_writer_data(w, p.absmax, blocks * (weight->nested ? 1 : sizeof(float))));
+    QFW_TRY(st_writer_data(w, quant4_codebook(weight->dtype), 16 * sizeof(float)));
+    if (weight->nested) {
+        const uint64_t nested = (blocks + NESTED_BLOCK - 1) / NESTED_BLOCK;
+        QFW_TRY(st_writer_data(w, p.nested, nested * sizeof(float)));
+        QFW_TRY(st_writer_data(w, quant8_map(), 256 * sizeof(float)));
+    }
+    return write_state(w, weight, &p);
+}
+
+/* --- plain ones --- */
+
 static qfw_status declare_weight(st_writer *w, const full_weight *weight) {
     const qfw_param_desc *d = weight->desc;
+    if (is_packed(weight)) return declare_packed(w, weight);
     for (uint32_t i = 0; i < d->n_sources; i++) {
         int64_t dim[QFW_MAX_DIMS];
         if (d->sources[i].layout != 0) continue;
@@ -112,6 +190,7 @@ static qfw_status copy_rows(
 
 static qfw_status write_weight(st_writer *w, const model *m, const full_weight *weight) {
     const qfw_param_desc *d = weight->desc;
+    if (is_packed(weight)) return write_packed(w, m, weight);
     for (uint32_t i = 0; i < d->n_sources; i++)
         if (d->sources[i].layout == 0)
             QFW_TRY(copy_rows(w, m, weight, d->sources[i].row0, d->sources[i].rows));
@@ -135,6 +214,18 @@ static qfw_status write_shard(const model *m, uint32_t shard) {
     return status;
 }
 
+static void put_packed_index(json_out *o, const full_weight *w, const char *shard) {
+    static const char *const parts[] = {
+        "", ".absmax", ".quant_map", ".nested_absmax", ".nested_quant_map"};
+    char name[512];
+    for (uint32_t i = 0; i < (w->nested ? 5u : 3u); i++) {
+        snprintf(name, sizeof name, "%s%s", whole_name(w->desc), parts[i]);
+        json_str(o, name, shard);
+    }
+    snprintf(name, sizeof name, "%s.%s", whole_name(w->desc), state_part(w));
+    json_str(o, name, shard);
+}
+
 static void put_index(json_out *o, const model *m) {
     char name[64];
     json_open(o, NULL, '{');
@@ -145,7 +236,8 @@ static void put_index(json_out *o, const model *m) {
     for (uint32_t i = 0; i < m->n_weights; i++) {
         const qfw_param_desc *d = m->weights[i].desc;
         shard_name(m, m->shard[i], name, sizeof name);
-        for (uint32_t k = 0; k < d->n_sources; k++)
+        if (is_packed(&m->weights[i])) put_packed_index(o, &m->weights[i], name);
+        for (uint32_t k = 0; k < d->n_sources && !is_packed(&m->weights[i]); k++)
             if (d->sources[k].layout == 0) json_str(o, d->sources[k].tensor, name);
     }
     json_close(o);

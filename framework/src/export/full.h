@@ -11,13 +11,24 @@
 typedef struct full_weight {
     const qfw_param_desc *desc; /* its sources of layout 0 are what is written */
     const store_entry *entry;   /* F32; NULL where rows come from elsewhere */
-    uint32_t dtype;             /* in the file: QFW_BF16, QFW_F16; 0: F32 */
+    uint32_t dtype;             /* in the file: QFW_BF16, QFW_F16, QFW_NF4, QFW_FP4; 0: F32 */
+    uint32_t nested;            /* of a packed one: its scales are packed, too */
 } full_weight;
+
+/* A packed weight as bitsandbytes has it, blocks of 64 and 256. */
+typedef struct full_packed {
+    const uint8_t *codes;
+    const void *absmax;  /* F32, or U8 where nested */
+    const float *nested; /* NULL: not nested */
+    float offset;
+} full_packed;
 
 /* Rows that are in no store: floats, rounded to the weight's dtype when they are written. */
 typedef struct full_rows {
     void *arg;
     qfw_status (*read)(void *arg, const qfw_param_desc *d, int64_t row0, int64_t rows, float *out);
+    /* The whole of a packed weight, which lives until the next call. */
+    qfw_status (*pack)(void *arg, const qfw_param_desc *d, full_packed *out);
 } full_rows;
 
 /* model.safetensors, or, past `shard_bytes` of data, model-0000i-of-0000n.safetensors and their

@@ -373,3 +373,17 @@ const qfw_doc_api json_doc_api = {
     .str = doc_str,
     .fail = doc_fail,
 };
+
+char *json_replaced(const qfw_doc *d, const char *key, const char *value, size_t *n) {
+    set_alloc();
+    json_t *copy = json_copy(d->root), *made = value ? json_loads(value, 0, NULL) : NULL;
+    char *text = NULL;
+    int failed = !copy || (value && !made);
+    if (!failed && json_object_get(copy, key)) failed = json_object_del(copy, key);
+    if (!failed && made) failed = json_object_set(copy, key, made);
+    if (!failed) text = json_dumps(copy, JSON_INDENT(2) | JSON_REAL_PRECISION(17));
+    json_decref(made);
+    json_decref(copy);
+    *n = text ? strlen(text) : 0;
+    return text;
+}

@@ -38,6 +38,9 @@ qfw_status json_read(
 void json_destroy(qfw_doc *d);         /* NULL is ignored */
 extern const qfw_doc_api json_doc_api; /* how everybody reads it: qfw/doc.h */
 const char *json_file(const qfw_doc *d);
+/* The document as text, indented, with this value for one member of its root, which is taken out
+ * where the value is NULL; mem_free. NULL: no memory. */
+char *json_replaced(const qfw_doc *d, const char *key, const char *value, size_t *n);
 
 /* The core's own way through a document, for names that strangers chose and for many of them. Nodes
  * and strings live as long as the document; every function takes NULL. */

@@ -112,9 +112,10 @@ static qfw_status measure_with(run *r, const probe *p, FILE *out) {
 }
 
 /* A model that does not fit unquantised is written all the same. */
-static qfw_status measure(
-    const run_flags *flags, const char *folder, const char *rows, const probe *p, FILE *out) {
+static qfw_status measure(const run_flags *flags, const char *merged, const char *folder,
+    const char *rows, const probe *p, FILE *out) {
     enum { MORE = 8 };
+    const int is_packed = !strcmp(merged, "requant");
     run *r = NULL;
     char *path = mem_printf("model.path=%s", folder),
          *input = mem_printf("generate.input=%s", rows);
@@ -122,7 +123,7 @@ static qfw_status measure(
     qfw_status status = path && input && set ? QFW_OK : QFW_E_NOMEM;
     if (status == QFW_OK) {
         const char *const more[MORE] = {path, input, "run.task=generate", "export.merged=none",
-            "model.load_in_4bit=false", "adapter.use=none",
+            is_packed ? "model.load_in_4bit=true" : "model.load_in_4bit=false", "adapter.use=none",
             "adapter.path=", "optimizer.loraplus_lr_ratio=1"};
         run_flags again = *flags;
         for (uint32_t i = 0; i < flags->n_set; i++) set[i] = flags->set[i];
@@ -162,7 +163,10 @@ static qfw_status write_model(run *r, probe *p, engine *e, FILE *out) {
     } else {
         QFW_TRY(run_load_weights(r));
     }
-    QFW_TRY(merge_write(r, strcmp(merged, "base16") ? MERGE_DEQUANT : MERGE_BASE16, folder));
+    const int mode = !strcmp(merged, "base16")    ? MERGE_BASE16
+                     : !strcmp(merged, "requant") ? MERGE_REQUANT
+                                                  : MERGE_DEQUANT;
+    QFW_TRY(merge_write(r, mode, folder));
     QFW_TRY(outputs_resolved(r, folder));
     fprintf(out, "\nDone: base and adapter merged (%s) in %s\n", merged,
         format_time((double)(clock_ns() - began) * 1e-9, spent));
@@ -193,7 +197,8 @@ qfw_status export_task(run *r, FILE *out) {
     store_destroy(r->store); /* one model at a time */
     r->store = NULL;
     if (status == QFW_OK && !stops && p.n)
-        status = measure(&r->flags, folder, cfg_text(run_cfg(r, SECTION_DATA), "eval"), &p, out);
+        status = measure(&r->flags, cfg_text(run_cfg(r, SECTION_EXPORT), "merged"), folder,
+            cfg_text(run_cfg(r, SECTION_DATA), "eval"), &p, out);
     if (status == QFW_OK && !stops && !p.n)
         fprintf(out, "  error      not measured: [data] eval names no rows\n");
     close_probe(&p);

@@ -8,6 +8,7 @@
 enum {
     MERGE_BASE16,  /* W is the base's as it is on disk, however it was quantised for training */
     MERGE_DEQUANT, /* W is what the adapter was trained on: quantised and decoded again */
+    MERGE_REQUANT, /* the sum of that quantised once more: a checkpoint of bitsandbytes */
 };
 /* Into a folder that is there, with config and tokenizer. The adapter's values are in the store;
  * r->files is opened and closed here. */

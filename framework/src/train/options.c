@@ -153,7 +153,7 @@ static const qfw_option export_options[] = {
     QFW_OPTION(QFW_OPT_ENUM, "merged", "none", 0, 0, "none|requant|dequant|base16",
         "base and adapter as one model. base16: on the base as it is on disk; dequant: on the base "
         "as it "
-        "was quantised for training; requant is not supported yet"),
+        "was quantised for training; requant: that, quantised again"),
     QFW_OPTION(QFW_OPT_BOOL, "gguf", "false", 0, 0, NULL, "true is not supported yet"),
 };
 static const qfw_option generate_options[] = {

@@ -44,7 +44,7 @@ static qfw_status write_model(run *r, const char *folder) {
     if (!weights) return QFW_E_NOMEM;
     for (uint32_t i = 0; i < r->n_weights; i++)
         if (!r->weights[i].tied)
-            weights[n++] = (full_weight){&r->weights[i].desc, r->weights[i].entry, 0};
+            weights[n++] = (full_weight){&r->weights[i].desc, r->weights[i].entry, 0, 0};
     const qfw_status status = full_write(folder, r->store, weights, n, FULL_SHARD_BYTES);
     mem_free(weights);
     return status;

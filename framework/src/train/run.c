@@ -17,6 +17,7 @@
 #include "plugin/host.h"
 #include "plugin/loader.h"
 #include "train/best.h"
+#include "train/bnb.h"
 #include "train/checkpoint.h"
 #include "train/outputs.h"
 #include "train/packing.h"
@@ -60,6 +61,7 @@ static qfw_status open_model(run *r) {
     qfw_status status = path ? json_read(path, 16 << 20, NULL, &r->model_config) : QFW_E_NOMEM;
     mem_free(path);
     if (status != QFW_OK) return status;
+    QFW_TRY(bnb_read_config(r));
     r->model = r->model_component->iface;
     status = r->model->create(
         r->host, r->sections[SECTION_MODEL_OWN].cfg, r->model_config, &r->model_inst);

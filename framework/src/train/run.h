@@ -90,6 +90,7 @@ typedef struct run {
     qfw_inst *model_inst, *trainer_inst, *optimizer_inst;
     qfw_model_facts facts;
     qfw_doc *model_config;
+    int is_bnb;     /* the checkpoint is quantised already (bnb.h) */
     st_file *files; /* the checkpoint, between weights_open and weights_load */
 
     tokenizer *tok;

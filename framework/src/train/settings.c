@@ -220,7 +220,6 @@ static void refuse_unsupported(const run *r) {
         {SECTION_TRAINER, "gradient_checkpointing", "selective", "full or none"},
         {SECTION_MODEL, "bnb_4bit_compute_dtype", "bfloat16", "float32"},
         {SECTION_MODEL, "bnb_4bit_compute_dtype", "float16", "float32"},
-        {SECTION_EXPORT, "merged", "requant", "dequant or base16"},
         {SECTION_EXPORT, "gguf", "true", "false"},
     };
     for (size_t i = 0; i < COUNT(later); i++) {

@@ -15,6 +15,7 @@
 #include "base/rng.h"
 #include "files/safetensors.h"
 #include "ops/quant4.h"
+#include "train/bnb.h"
 #include "train/run.h"
 
 enum { QUANT_BLOCK = 64, NESTED_BLOCK = 256 };
@@ -227,19 +228,23 @@ static int is_read(const run *r, const st_file *f, const char *tensor) {
 
 static void list_extra(const run *r, const st_file *f) {
     for (uint32_t i = 0; i < st_count(f); i++)
-        if (!is_read(r, f, st_at(f, i)->name))
+        if (!is_read(r, f, st_at(f, i)->name) && !bnb_is_beside(r, st_at(f, i)->name))
             (void)err_also("E_MODEL_EXTRA", QFW_E_DATA,
                 "%s: %s: a tensor that the model does not have, or has in another form there, too",
                 st_at(f, i)->file, st_at(f, i)->name);
 }
 
 /* Every weight is there in one layout with the right shape, and nothing else is there. */
-static qfw_status check_files(const run *r, const st_file *f) {
+static qfw_status check_files(const run *r, st_file *f) {
     uint32_t expected = 0;
     err_clear();
     for (uint32_t i = 0; i < r->n_weights; i++) {
         const qfw_param_desc *d = &r->weights[i].desc;
         const uint32_t layout = layout_of(f, d);
+        if (r->is_bnb && is_packed(r, d)) {
+            expected += bnb_check(r, f, d);
+            continue;
+        }
         if (layout == UINT32_MAX && r->weights[i].tied) continue;
         if (layout == UINT32_MAX) {
             (void)err_also("E_MODEL_MISSING", QFW_E_DATA, "%s: %s is missing",
@@ -331,7 +336,16 @@ static qfw_status load_packed(slab *s, int64_t step, scratch *p) {
     return write_packed(s, p);
 }
 
+static qfw_status load_bnb(const run *r, const model_weight *w, scratch *host) {
+    packed_weight p = {host->codes, host->absmax, host->nested_codes, host->nested, 0};
+    store_entry *e = w->entry;
+    QFW_TRY(bnb_read(r, w, &p));
+    if (!e->quant.nested_block) return store_write_packed(r->store, e, p.codes, p.absmax, NULL, 0);
+    return store_write_packed(r->store, e, p.codes, p.nested_codes, p.nested, p.offset);
+}
+
 static qfw_status load_weight(const run *r, const model_weight *w, st_file *file, scratch *host) {
+    if (r->is_bnb && file && w->entry->t.quant) return load_bnb(r, w, host);
     slab s = {.r = r, .w = w, .file = file, .data = host->values, .cols = columns(&w->desc)};
     const int64_t step = slab_rows(w);
     return w->entry->t.quant ? load_packed(&s, step, host) : load_plain(&s, step);
