@@ -2,6 +2,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include "../support/temp.h"
 #include "../support/texts.h"
+#include "base/error.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "files/file.h"
@@ -164,11 +165,90 @@ static void test_warnings(void **state) {
         talk, "messages are rendered by the template phi3-mini; the tokenizer's own is another\n");
 }
 
+/* --- rows that are wrong --- */
+
+static const char bad_rows[] = "{\"text\": \"the\"}\n{\"text\": 7}\n{\"text\": }\n"
+                               "{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"text\": \"for\"}\n";
+
+static void test_skips(void **state) {
+    (void)state;
+    uint64_t line = 0;
+    dataset *d = NULL;
+    log_set_level(QFW_LOG_ERROR);
+    opts.skip_errors = 1;
+    opts.max_errors = 3;
+    d = opened(bad_rows);
+    assert_int_equal(dataset_count(d), 2);
+    assert_int_equal(dataset_at(d, 1)->line, 5);
+    assert_int_equal(dataset_facts(d)->errors, 3);
+    assert_non_null(strstr(dataset_problem(d, 0, &line), "rows.jsonl:2: /text: found the integer"));
+    assert_int_equal(line, 2);
+    assert_non_null(strstr(dataset_problem(d, 2, &line), "rows.jsonl:4: a row of another form"));
+    assert_null(dataset_problem(d, 3, &line));
+    const char *text = printed(print_report, d);
+    assert_non_null(strstr(text, ", 2 kept, 3 left out as wrong\n"));
+    assert_non_null(strstr(text, "\n  wrong     line 2: /text: found the integer 7, wanted a str"));
+    for (const char *p = text, *end; (end = strchr(p, '\n')); p = end + 1)
+        assert_true(end - p <= 80 || strstr(p, "rows.jsonl") < end);
+    dataset_close(d);
+    opts.max_errors = 2;
+    assert_error(dataset_open(temp_path("rows.jsonl"), &opts, &d), "E_DATA_MIXED", 65,
+        "more than 2 rows are wrong \\(\\[data\\] max_errors\\), the last: .*rows.jsonl:4: ");
+    opts.skip_errors = 0;
+    assert_error(dataset_open(temp_path("rows.jsonl"), &opts, &d), "E_DATA_FIELD", 65,
+        "rows.jsonl:2: /text");
+    log_set_level(QFW_LOG_INFO);
+}
+
+static void test_skips_are_named(void **state) {
+    char many[8192] = "";
+    (void)state;
+    opts.skip_errors = 1;
+    opts.max_errors = 100;
+    for (int i = 0; i < 30; i++) strcat(many, "{\"text\": 7}\n");
+    strcat(many, "{\"text\": \"the\"}\n");
+    temp_text("rows.jsonl", many);
+    char *text = warnings(many);
+    size_t lines = 0;
+    for (const char *p = text; *p; p++) lines += *p == '\n';
+    assert_int_equal(lines, DATASET_PROBLEMS + 1);
+    assert_non_null(strstr(text, "left out: "));
+    assert_non_null(strstr(text, "rows.jsonl:21: left out; from here on they are only counted"));
+    mem_free(text);
+    opts.skip_errors = 0;
+}
+
+static void test_skips_keep_memory(void **state) {
+    (void)state;
+    log_set_level(QFW_LOG_ERROR);
+    temp_text("rows.jsonl", bad_rows);
+    opts.skip_errors = 1;
+    opts.max_errors = 3;
+    for (uint64_t k = 1;; k++) {
+        dataset *d = NULL;
+        mem_fail_at(k);
+        const qfw_status status = dataset_open(temp_path("rows.jsonl"), &opts, &d);
+        mem_fail_at(0);
+        if (status == QFW_OK) {
+            assert_int_equal(dataset_facts(d)->errors, 3);
+            dataset_close(d);
+            break;
+        }
+        assert_string_equal(err_name(), "E_MEM");
+    }
+    err_clear();
+    opts.skip_errors = 0;
+    log_set_level(QFW_LOG_INFO);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_prints),
         cmocka_unit_test(test_long_print),
         cmocka_unit_test(test_warnings),
+        cmocka_unit_test(test_skips),
+        cmocka_unit_test(test_skips_are_named),
+        cmocka_unit_test(test_skips_keep_memory),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

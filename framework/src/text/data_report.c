@@ -40,6 +40,7 @@ static void print_rows(const dataset_report *f, FILE *out) {
     if (f->dropped_long) print_count(out, ", ", f->dropped_long, " dropped as too long");
     if (f->dropped_untrained)
         print_count(out, ", ", f->dropped_untrained, " dropped without a trained token");
+    if (f->errors) print_count(out, ", ", f->errors, " left out as wrong");
     if (f->blank) print_count(out, ", ", f->blank, " blank lines");
     fputc('\n', out);
 }
@@ -48,6 +49,22 @@ static void print_path(FILE *out, const char *path) {
     char shown[512];
     err_escape(shown, sizeof shown, path);
     fputs(shown, out);
+}
+
+/* The first rows that were left out, cut to fit a terminal; the log has them whole. */
+static void print_problems(const dataset *d, FILE *out) {
+    enum { SHOWN = 5, COLUMNS_SHOWN = 64 };
+    for (uint32_t i = 0; i < d->n_problems && i < SHOWN; i++) {
+        char text[COLUMNS_SHOWN];
+        char place[NUMBER_BYTES];
+        const char *at = d->problem[i].text;
+        snprintf(place, sizeof place, ":%" PRIu64 ":", d->problem[i].line);
+        const char *after = strstr(at, place);
+        err_escape(text, sizeof text, after ? after + 1 : at);
+        fprintf(out, "  %-9s line %s\n", i ? "" : "wrong", text);
+    }
+    if (d->facts.errors > SHOWN)
+        print_count(out, "            and ", d->facts.errors - SHOWN, " more\n");
 }
 
 void dataset_print_report(const dataset *d, const char *title, FILE *out) {
@@ -64,6 +81,7 @@ void dataset_print_report(const dataset *d, const char *title, FILE *out) {
     print_count(out, "95 % up to ", f->p95, ", ");
     print_count(out, "", f->max, " at most");
     print_count(out, " (max_length ", (uint64_t)d->max_length, ")\n");
+    print_problems(d, out);
     fprintf(out, "  sha256    %s\n", f->sha256);
 }
 

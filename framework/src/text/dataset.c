@@ -84,21 +84,64 @@ static qfw_status encode_row(reading *r) {
     return keep_row(r, first);
 }
 
-static qfw_status read_line(reading *r, const char *text, size_t n, uint64_t line) {
+/* --- rows that are wrong --- */
+
+/* The thread's error without its name. */
+static const char *error_sentence(void) {
+    const char *text = err_text(0), *end = strstr(text, "] ");
+    return end ? end + 2 : text;
+}
+
+/* The row is wrong; QFW_OK where [data] on_error leaves such rows out. An error that is not the
+ * row's (no memory, a trainer that fails) is not forgiven. */
+static qfw_status forgive(reading *r, uint64_t line, qfw_status status) {
+    dataset *d = r->d;
+    if (!r->encoder.o->skip_errors || status != QFW_E_DATA || strncmp(err_name(), "E_DATA_", 7))
+        return status;
+    if (++d->facts.errors > r->encoder.o->max_errors) {
+        err_prefix("more than %" PRIu64 " rows are wrong ([data] max_errors), the last",
+            r->encoder.o->max_errors);
+        return status;
+    }
+    if (d->n_problems < DATASET_PROBLEMS) {
+        char *text = mem_strdup(error_sentence());
+        if (!text) return QFW_E_NOMEM;
+        log_line(QFW_LOG_WARN, "left out: %s", text);
+        d->problem[d->n_problems++] = (row_problem){line, text};
+    } else if (d->facts.errors == DATASET_PROBLEMS + 1) {
+        log_line(QFW_LOG_WARN, "%s:%" PRIu64 ": left out; from here on they are only counted",
+            d->path, line);
+    }
+    err_clear();
+    return QFW_OK;
+}
+
+const char *dataset_problem(const dataset *d, uint32_t i, uint64_t *line) {
+    if (i >= d->n_problems) return NULL;
+    *line = d->problem[i].line;
+    return d->problem[i].text;
+}
+
+static qfw_status read_row(reading *r, const char *text, size_t n, uint64_t line) {
     static const json_limits limits = {.max_depth = MAX_DEPTH, .max_values = MAX_VALUES};
     const json_source from = {
         .file = r->d->path, .line = line, .name = "E_DATA_JSON", .limit_name = "E_DATA_LIMIT"};
-    r->d->facts.lines++;
-    if (is_blank(text, n)) {
-        r->d->facts.blank++;
-        return QFW_OK;
-    }
     r->encoder.line = line;
     QFW_TRY(json_parse_from(text, n, &from, &limits, &r->encoder.row));
     const qfw_status status = encode_row(r);
     json_destroy(r->encoder.row);
     r->encoder.row = NULL;
     return status;
+}
+
+static qfw_status read_line(reading *r, const char *text, size_t n, uint64_t line) {
+    r->d->facts.lines++;
+    if (is_blank(text, n)) {
+        r->d->facts.blank++;
+        return QFW_OK;
+    }
+    const qfw_status status = read_row(r, text, n, line);
+    return status == QFW_OK ? status : forgive(r, line, status);
 }
 
 /* The file may be long: somebody who asks to stop does not wait for its end. */
@@ -190,8 +233,8 @@ static qfw_status read_set(reading *r, uint64_t max_line) {
     if (r->d->n == 0)
         return err_fail("E_DATA_EMPTY", QFW_E_DATA,
             "%s: no row to train on; lines: %" PRIu64 ", rows: %" PRIu64 ", too long: %" PRIu64
-            ", without a trained token: %" PRIu64,
-            r->d->path, f->lines, f->rows, f->dropped_long, f->dropped_untrained);
+            ", without a trained token: %" PRIu64 ", wrong: %" PRIu64,
+            r->d->path, f->lines, f->rows, f->dropped_long, f->dropped_untrained, f->errors);
     set_pointers(r->d);
     QFW_TRY(measure(r->d));
     warn(r);
@@ -223,6 +266,7 @@ void dataset_close(dataset *d) {
     mem_free(d->store.seq);
     mem_free(d->example);
     mem_free(d->length);
+    for (uint32_t i = 0; i < d->n_problems; i++) mem_free(d->problem[i].text);
     mem_free(d->path);
     mem_free(d);
 }

@@ -21,7 +21,9 @@ typedef struct dataset_opts {
     int64_t model_length; /* at most as many positions, whatever max_length says; 0: unknown */
     int overlong;         /* OVERLONG_*; truncation keeps the EOS */
     int drop_untrained;   /* 1: drop a row without a trained token, else it is an error */
-    uint64_t max_line;    /* bytes; 0: 16 MiB */
+    int skip_errors;      /* 1: a row that is wrong is left out, max_errors of them at most */
+    uint64_t max_errors;
+    uint64_t max_line; /* bytes; 0: 16 MiB */
     const qfw_trainer *trainer;
     qfw_inst *trainer_inst;
     const qfw_host *host; /* asked whether to stop; NULL: never */
@@ -39,9 +41,14 @@ typedef struct dataset_report {
     uint64_t tokens, trained;    /* of the kept rows */
     uint64_t min, p50, p95, max; /* tokens a row, all sequences of it */
     uint64_t extra_keys;         /* rows with keys that no one read */
+    uint64_t errors;             /* lines left out because they are wrong */
     char sha256[65];
 } dataset_report;
 const dataset_report *dataset_facts(const dataset *d);
+/* What is wrong with line number *line that was left out, i in the order of the file; NULL past the
+ * last that is kept (DATASET_PROBLEMS). */
+enum { DATASET_PROBLEMS = 20 };
+const char *dataset_problem(const dataset *d, uint32_t i, uint64_t *line);
 /* The report as lines for a person, and one row token by token with its mask (colour on a
  * terminal). */
 void dataset_print_report(const dataset *d, const char *title, FILE *out);

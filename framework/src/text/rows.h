@@ -43,6 +43,11 @@ void encoder_free(qfw_encoder *e); /* its scratch */
 qfw_status encoder_run(qfw_encoder *e);
 int encoder_knows_key(const qfw_encoder *e, const char *key);
 
+typedef struct row_problem {
+    uint64_t line;
+    char *text; /* "rows.jsonl:7: ..." */
+} row_problem;
+
 struct dataset {
     char *path;
     const tokenizer *tok;
@@ -51,6 +56,8 @@ struct dataset {
     qfw_example *example;
     size_t n, cap;
     uint64_t *length; /* tokens of each row, the longest first */
+    row_problem problem[DATASET_PROBLEMS];
+    uint32_t n_problems;
     dataset_report facts;
 };
 

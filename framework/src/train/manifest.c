@@ -39,6 +39,20 @@ static qfw_status say_file_of(json_out *o, const char *folder, const char *name)
     return status;
 }
 
+/* Rows that were left out because they are wrong. */
+static void say_problems(json_out *o, const dataset *d) {
+    const char *text = NULL;
+    uint64_t line = 0;
+    json_open(o, "left_out", '[');
+    for (uint32_t i = 0; (text = dataset_problem(d, i, &line)); i++) {
+        json_open(o, NULL, '{');
+        json_int(o, "line", (int64_t)line);
+        json_str(o, "why", text);
+        json_close(o);
+    }
+    json_close(o);
+}
+
 /* The hash is of what was read, whatever the file holds by now. */
 static void say_rows(json_out *o, const char *key, const char *path, const dataset *d) {
     const dataset_report *facts = dataset_facts(d);
@@ -49,6 +63,11 @@ static void say_rows(json_out *o, const char *key, const char *path, const datas
     json_int(o, "tokens", (int64_t)facts->tokens);
     json_int(o, "trained", (int64_t)facts->trained);
     json_str(o, "sha256", facts->sha256);
+    json_int(o, "cut", (int64_t)facts->cut);
+    json_int(o, "dropped_long", (int64_t)facts->dropped_long);
+    json_int(o, "dropped_untrained", (int64_t)facts->dropped_untrained);
+    json_int(o, "errors", (int64_t)facts->errors);
+    say_problems(o, d);
     json_close(o);
 }
 

@@ -103,6 +103,8 @@ static qfw_status open_set(run *r, const char *key, dataset **out) {
     dataset_opts o = run_dataset_opts(r);
     o.trainer = r->trainer;
     o.trainer_inst = r->trainer_inst;
+    o.skip_errors = !strcmp(text_of(r, SECTION_DATA, "on_error"), "skip");
+    o.max_errors = (uint64_t)cfg_int(run_cfg(r, SECTION_DATA), "max_errors");
     return dataset_open(cfg_text(run_cfg(r, SECTION_DATA), key), &o, out);
 }
 
