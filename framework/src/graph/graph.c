@@ -291,7 +291,7 @@ static qfw_status new_node(
     return QFW_OK;
 }
 
-static qfw_status api_op(qfw_graph *pub, uint32_t code, const qfw_val *in, uint32_t n_in,
+static qfw_status emit_op(qfw_graph *pub, uint32_t code, const qfw_val *in, uint32_t n_in,
     const void *params, uint32_t param_bytes, const uint8_t *want, qfw_val *out, uint32_t n_out) {
     graph *g = graph_of(pub);
     op_shape in_shape[QFW_MAX_IN], out_shape[QFW_MAX_OUT];
@@ -322,6 +322,19 @@ static qfw_status api_op(qfw_graph *pub, uint32_t code, const qfw_val *in, uint3
     QFW_TRY(new_node(g, &node, out_shape, want, made));
     memcpy(out, made, n_out * sizeof *out);
     return QFW_OK;
+}
+
+/* An op as it is asked for; embeddings with the noise that training wants on them. */
+static qfw_status api_op(qfw_graph *pub, uint32_t code, const qfw_val *in, uint32_t n_in,
+    const void *params, uint32_t param_bytes, const uint8_t *want, qfw_val *out, uint32_t n_out) {
+    const graph *g = graph_of(pub);
+    qfw_val noise;
+    QFW_TRY(emit_op(pub, code, in, n_in, params, param_bytes, want, out, n_out));
+    if (code != QFW_OP_EMBED || !g->env->embed_noise || g->adapter == QFW_ADAPTER_REFERENCE)
+        return QFW_OK;
+    const op_shape shape = g->values[out[0]].shape;
+    QFW_TRY(api_input(pub, "embed_noise", QFW_F32, shape.rank, shape.dim, &noise));
+    return qfw_binary(pub, QFW_ADD, out[0], noise, &out[0]);
 }
 
 static qfw_status api_segment(qfw_graph *pub, const char *name) {

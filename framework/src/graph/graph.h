@@ -32,6 +32,8 @@ typedef struct graph_env {
     uint32_t training;  /* 0: dropout is left out */
     uint64_t seed;      /* of dropout */
     int64_t cache_rows; /* > 0: attention keeps keys and values (attention.h) */
+    /* 1: the input "embed_noise" is added to what EMBED gives the policy (train/neftune.h) */
+    uint32_t embed_noise;
 } graph_env;
 
 enum { VALUE_OP = 1, VALUE_INPUT = 2, VALUE_STORE = 3, VALUE_VIEW = 4 };

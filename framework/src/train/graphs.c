@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "train/judge.h"
+#include "train/neftune.h"
 #include "train/packing.h"
 #include "train/reference.h"
 
@@ -114,6 +115,7 @@ static qfw_status build_pass(run *r, uint32_t kind, int64_t n_rows, pass *p) {
     const int no_dropout = cfg_int(r->sections[SECTION_TRAINER_OWN].cfg, "disable_dropout") != 0;
     p->n_rows = n_rows;
     QFW_TRY(open_graph(r, p, shape.training && !no_dropout));
+    p->env.embed_noise = shape.training && neftune_alpha(r) > 0;
     qfw_graph *g = &p->g->pub;
     if (kind != PASS_REFERENCE) QFW_TRY(emit_reference(r, g, &shape, &reference));
     QFW_TRY(r->model->forward(r->model_inst, g, &shape, &lm));
@@ -359,6 +361,10 @@ static qfw_status write_inputs(run *r, pass *p, const batch *b, float inv_weight
     for (uint32_t i = 0; (name = exec_input(p->e, i, &v)) != NULL; i++) {
         const uint64_t bytes = graphs_value_bytes(p->g, v);
         const void *data = core_input(b, name, &inv_weight);
+        if (!data && !strcmp(name, "embed_noise")) {
+            neftune_fill(r, b, p->n_rows, graph_get(p->g, v)->shape.dim[1], r->graphs->scratch);
+            data = r->graphs->scratch;
+        }
         if (!data) {
             const int of_model = v < p->past_model;
             qfw_status (*fill)(qfw_inst *, const qfw_batch *, const char *, void *, uint64_t) =

@@ -116,6 +116,8 @@ static const qfw_option trainer_options[] = {
     QFW_OPTION(QFW_OPT_INT, "warmup_steps", "0", 0, 1e12, NULL, "updates"),
     QFW_OPTION(QFW_OPT_FLOAT, "warmup_ratio", "0", 0, 1, NULL, "or a share of all updates"),
     QFW_OPTION(QFW_OPT_FLOAT, "max_grad_norm", "1", 0, 1e12, NULL, "0: no clipping"),
+    QFW_OPTION(QFW_OPT_FLOAT, "neftune_noise_alpha", "0", 0, 1e6, NULL,
+        "noise on the embeddings while training; 0: none"),
     QFW_OPTION(QFW_OPT_BOOL, "bf16", "false", 0, 0, NULL, "true is not supported yet"),
     QFW_OPTION(QFW_OPT_BOOL, "fp16", "false", 0, 0, NULL, "true is not supported yet"),
     QFW_OPTION(QFW_OPT_INT, "logging_steps", "10", 1, 1e12, NULL, "updates"),
