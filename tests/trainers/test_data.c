@@ -1,4 +1,4 @@
-/* test_data.c -- what [data] says of bad rows, from the INI to the plan and manifest.json. */
+/* test_data.c -- what [data] says of bad rows and near ones, from the INI to the plan and manifest.json. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -65,9 +65,49 @@ static void bad_rows_are_left_out(void **state) {
     lab_close(l);
 }
 
+static void near_rows_are_told(void **state) {
+    static const char *const none[] = {"data.max_leakage=0"};
+    static const char *const off[] = {"data.max_leakage=0", "data.near_duplicate=0"};
+    char path[512], *text = NULL;
+    int64_t n = 0;
+    size_t bytes = 0;
+    qfw_doc *manifest = NULL;
+    (void)state;
+    lab *l = open_lab();
+    lab_write(l, "rows.jsonl",
+        "{\"input_ids\": [5, 6, 7]}\n{\"input_ids\": [5, 7, 7]}\n"
+        "{\"input_ids\": [5, 6, 7], \"labels\": [-100, -100, 7]}\n");
+    assert_int_not_equal(run_with(l, none, 1, NULL), QFW_OK);
+    assert_string_equal(err_name(), "E_DATA_LEAK");
+    assert_int_equal(err_exit_code(), EXIT_DATA);
+    assert_non_null(strstr(err_text(0), "eval.jsonl: 1 of 1 rows"));
+    assert_non_null(strstr(err_text(0), "rows.jsonl:2, Jaccard 1.000"));
+    err_clear();
+    snprintf(path, sizeof path, "%s/said", l->folder);
+    FILE *said = fopen(path, "w");
+    assert_non_null(said);
+    lab_ok(run_with(l, NULL, 0, said));
+    assert_int_equal(fclose(said), 0);
+    text = lab_contents(l, "said", &bytes);
+    assert_non_null(strstr(text, "  near      1 of 3 rows of train say what an earlier one says"));
+    assert_non_null(strstr(text, "            line 3 is near line 1 of train: 1.000\n"));
+    assert_non_null(strstr(text, "  leakage   1 of 1 rows of eval say what one of train says"));
+    mem_free(text);
+    snprintf(path, sizeof path, "%s/out/manifest.json", l->folder);
+    lab_ok(json_read(path, 1 << 20, NULL, &manifest));
+    lab_ok(json_doc_api.i64(manifest, "/data/near_duplicates/worst/0/train_line", &n));
+    assert_int_equal(n, 1);
+    lab_ok(json_doc_api.i64(manifest, "/data/leakage/rows", &n));
+    assert_int_equal(n, 1);
+    json_destroy(manifest);
+    lab_ok(lab_main(l, &(run_flags){.set = off, .n_set = 2, .plan_only = 1}, NULL));
+    lab_close(l);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bad_rows_are_left_out),
+        cmocka_unit_test(near_rows_are_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "text/near.h"
 #include "text/rows.h"
 #include "text/unicode.h"
 
@@ -83,6 +84,27 @@ void dataset_print_report(const dataset *d, const char *title, FILE *out) {
     print_count(out, " (max_length ", (uint64_t)d->max_length, ")\n");
     print_problems(d, out);
     fprintf(out, "  sha256    %s\n", f->sha256);
+}
+
+static void print_near(
+    const near_list *l, const char *title, const char *what, double threshold, FILE *out) {
+    print_count(out, title, l->rows, " of ");
+    print_count(out, "", l->of, what);
+    fprintf(out, " (Jaccard %g and more)\n", threshold);
+    for (uint32_t i = 0; i < l->n_worst; i++) {
+        print_count(out, "            line ", l->worst[i].line, "");
+        print_count(out, " is near line ", l->worst[i].train_line, " of train");
+        fprintf(out, ": %.3f\n", l->worst[i].jaccard);
+    }
+}
+
+void near_print(const near_facts *f, FILE *out) {
+    if (f->threshold <= 0) return;
+    print_near(&f->train, "  near      ", " rows of train say what an earlier one says",
+        f->threshold, out);
+    if (f->eval.of)
+        print_near(&f->eval, "  leakage   ", " rows of eval say what one of train says",
+            f->threshold, out);
 }
 
 /* --- one row --- */

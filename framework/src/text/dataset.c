@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "text/jsonl.h"
 #include "text/rows.h"
+#include "text/shingles.h"
 
 enum { MAX_DEPTH = 64, MAX_VALUES = 8000000, MAX_ROWS = INT32_MAX };
 
@@ -51,6 +52,7 @@ static qfw_status keep_row(reading *r, size_t first) {
         return err_fail("E_DATA_LIMIT", QFW_E_DATA, "%s:%" PRIu64 ": more than %d rows", d->path,
             r->encoder.line, MAX_ROWS);
     if (mem_grow(&d->example, &d->cap, d->n + 1, sizeof *d->example)) return QFW_E_NOMEM;
+    if (r->encoder.o->shingles) QFW_TRY(shingles_add(d, &r->encoder));
     for (size_t i = first; i < s->n_seqs; i++) {
         d->facts.tokens += s->seq[i].n;
         d->facts.trained += s->seq[i].n_trained;
@@ -81,7 +83,9 @@ static qfw_status encode_row(reading *r) {
         f->dropped_untrained++;
         return QFW_OK;
     }
-    return keep_row(r, first);
+    const qfw_status status = keep_row(r, first);
+    if (status == QFW_E_NOMEM) err_prefix("%s:%" PRIu64, r->d->path, r->encoder.line);
+    return status;
 }
 
 /* --- rows that are wrong --- */
@@ -265,6 +269,7 @@ void dataset_close(dataset *d) {
     mem_free(d->store.trained);
     mem_free(d->store.seq);
     mem_free(d->example);
+    shingles_free(&d->shingles);
     mem_free(d->length);
     for (uint32_t i = 0; i < d->n_problems; i++) mem_free(d->problem[i].text);
     mem_free(d->path);

@@ -23,6 +23,7 @@ typedef struct dataset_opts {
     int drop_untrained;   /* 1: drop a row without a trained token, else it is an error */
     int skip_errors;      /* 1: a row that is wrong is left out, max_errors of them at most */
     uint64_t max_errors;
+    int shingles;      /* 1: keep what near.h compares */
     uint64_t max_line; /* bytes; 0: 16 MiB */
     const qfw_trainer *trainer;
     qfw_inst *trainer_inst;

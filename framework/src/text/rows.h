@@ -43,6 +43,13 @@ void encoder_free(qfw_encoder *e); /* its scratch */
 qfw_status encoder_run(qfw_encoder *e);
 int encoder_knows_key(const qfw_encoder *e, const char *key);
 
+/* The sets of all rows, one after another (shingles.h). */
+typedef struct shingle_store {
+    uint64_t *hash;
+    size_t *end; /* of each row's */
+    size_t n, cap, n_rows, end_cap;
+} shingle_store;
+
 typedef struct row_problem {
     uint64_t line;
     char *text; /* "rows.jsonl:7: ..." */
@@ -58,6 +65,7 @@ struct dataset {
     uint64_t *length; /* tokens of each row, the longest first */
     row_problem problem[DATASET_PROBLEMS];
     uint32_t n_problems;
+    shingle_store shingles;
     dataset_report facts;
 };
 

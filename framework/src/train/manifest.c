@@ -71,12 +71,33 @@ static void say_rows(json_out *o, const char *key, const char *path, const datas
     json_close(o);
 }
 
+static void say_near(json_out *o, const char *key, const near_list *l) {
+    json_open(o, key, '{');
+    json_int(o, "rows", (int64_t)l->rows);
+    json_int(o, "of", (int64_t)l->of);
+    json_open(o, "worst", '[');
+    for (uint32_t i = 0; i < l->n_worst; i++) {
+        json_open(o, NULL, '{');
+        json_int(o, "line", (int64_t)l->worst[i].line);
+        json_int(o, "train_line", (int64_t)l->worst[i].train_line);
+        json_float(o, "jaccard", l->worst[i].jaccard);
+        json_close(o);
+    }
+    json_close(o);
+    json_close(o);
+}
+
 static void say_data(const run *r, json_out *o) {
     static const char *const notes[] = {"source", "generator", "licence", "notes"};
     const qfw_cfg *d = run_cfg(r, SECTION_DATA);
     json_open(o, "data", '{');
     say_rows(o, "train", cfg_text(d, "train"), r->train);
     if (r->eval) say_rows(o, "eval", cfg_text(d, "eval"), r->eval);
+    if (r->near.threshold > 0) {
+        json_float(o, "near_duplicate", r->near.threshold);
+        say_near(o, "near_duplicates", &r->near.train);
+        if (r->eval) say_near(o, "leakage", &r->near.eval);
+    }
     for (size_t i = 0; i < sizeof notes / sizeof notes[0]; i++)
         json_str(o, notes[i], cfg_text(d, notes[i]));
     json_close(o);

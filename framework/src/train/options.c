@@ -72,6 +72,14 @@ static const qfw_option data_options[] = {
         "what happens to rows that are wrong; those left out are named and counted"),
     QFW_OPTION(QFW_OPT_INT, "max_errors", "100", 0, 1e9, NULL,
         "of on_error = skip: more of them a file are an error"),
+    QFW_OPTION(QFW_OPT_FLOAT, "near_duplicate", "0.8", 0, 1, NULL,
+        "rows whose five-word shingles have at least this Jaccard index say nearly the same; 0: "
+        "such "
+        "rows are not looked for"),
+    QFW_OPTION(QFW_OPT_FLOAT, "max_near_duplicates", "1", 0, 1, NULL,
+        "share of the rows of train that may say nearly what an earlier one says"),
+    QFW_OPTION(QFW_OPT_FLOAT, "max_leakage", "1", 0, 1, NULL,
+        "share of the rows of eval that may say nearly what one of train says"),
     QFW_OPTION(QFW_OPT_BOOL, "packing", "false", 0, 0, NULL,
         "true: rows share units of max_length tokens, by best fit; batches count units"),
     QFW_OPTION(QFW_OPT_BOOL, "share_prefix", "false", 0, 0, NULL,

@@ -105,7 +105,19 @@ static qfw_status open_set(run *r, const char *key, dataset **out) {
     o.trainer_inst = r->trainer_inst;
     o.skip_errors = !strcmp(text_of(r, SECTION_DATA, "on_error"), "skip");
     o.max_errors = (uint64_t)cfg_int(run_cfg(r, SECTION_DATA), "max_errors");
+    o.shingles = cfg_real(run_cfg(r, SECTION_DATA), "near_duplicate") > 0;
     return dataset_open(cfg_text(run_cfg(r, SECTION_DATA), key), &o, out);
+}
+
+/* Rows that say nearly the same, in train and across to eval. */
+static qfw_status find_near(run *r, FILE *out) {
+    const qfw_cfg *d = run_cfg(r, SECTION_DATA);
+    const double threshold = cfg_real(d, "near_duplicate");
+    if (threshold <= 0) return QFW_OK;
+    QFW_TRY(near_find(r->train, r->eval, threshold, &r->near));
+    near_print(&r->near, out);
+    return near_check(&r->near, r->train, r->eval, cfg_real(d, "max_near_duplicates"),
+        cfg_real(d, "max_leakage"));
 }
 
 static qfw_status open_data(run *r, FILE *out) {
@@ -127,6 +139,7 @@ static qfw_status open_data(run *r, FILE *out) {
         QFW_TRY(open_set(r, "eval", &r->eval));
         dataset_print_report(r->eval, "eval", out);
     }
+    QFW_TRY(find_near(r, out));
     dataset_print_row(r->train, 0, out, isatty(fileno(out)));
     return QFW_OK;
 }

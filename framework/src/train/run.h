@@ -14,6 +14,7 @@
 #include "plugin/loader.h"
 #include "qfw/optimizer.h"
 #include "text/dataset.h"
+#include "text/near.h"
 
 /* How the command line asks for a run. */
 typedef struct run_flags {
@@ -96,7 +97,8 @@ typedef struct run {
     tokenizer *tok;
     const chat_template *chat;
     dataset *train, *eval;
-    packing *units; /* of train: what is counted as one of a batch */
+    near_facts near; /* of the two */
+    packing *units;  /* of train: what is counted as one of a batch */
 
     store *store;
     model_weight *weights;
