@@ -1,4 +1,4 @@
-/* test_data.c -- what [data] says of bad rows and near ones, from the INI to the plan and manifest.json. */
+/* test_data.c -- what [data] says of bad rows and near ones, from the INI to manifest.json. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>

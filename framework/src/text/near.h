@@ -3,9 +3,9 @@
  *
  * Two rows are near when the Jaccard index of their shingles (shingles.h) is at least a threshold.
  * Candidates are found by MinHash: 128 minima a row in 32 bands of 4; each is then counted exactly,
- * so that nothing is reported that is not so. What is missed: at a threshold of 0.8 one pair in 10^7
- * by the bands alone; more where many rows share a band, of which only neighbours are compared, those
- * that share the following bands, too. So time is n log n for whatever rows.
+ * so that nothing is reported that is not so. What is missed: at a threshold of 0.8 one pair in
+ * 10^7 by the bands alone; more where many rows share a band, of which only neighbours are
+ * compared, those that share the following bands, too. So time is n log n for whatever rows.
  */
 #ifndef TEXT_NEAR_H
 #define TEXT_NEAR_H

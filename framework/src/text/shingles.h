@@ -1,8 +1,9 @@
 /* shingles.h -- what a row says, as a set that can be compared with another row's: the hashes of
  * every five words that follow each other (of all words, where there are fewer).
  *
- * Words are of the strings under the keys that the trainer read, without roles; ASCII is lowered, and
- * a character of a script without blanks (U+3000 and up) is a word of its own. Token ids are words.
+ * Words are of the strings under the keys that the trainer read, without roles; ASCII is lowered,
+ * and a character of a script without blanks (U+3000 and up) is a word of its own. Token ids are
+ * words.
  */
 #ifndef TEXT_SHINGLES_H
 #define TEXT_SHINGLES_H
