@@ -99,6 +99,10 @@ static void near_rows_are_told(void **state) {
     assert_int_equal(n, 1);
     lab_ok(json_doc_api.i64(manifest, "/data/leakage/rows", &n));
     assert_int_equal(n, 1);
+    lab_ok(json_doc_api.i64(manifest, "/data/train/duplicates", &n));
+    assert_int_equal(n, 0); /* another mask */
+    lab_ok(json_doc_api.i64(manifest, "/data/train/lengths/0/rows", &n));
+    assert_int_equal(n, 3);
     json_destroy(manifest);
     lab_ok(lab_main(l, &(run_flags){.set = off, .n_set = 2, .plan_only = 1}, NULL));
     lab_close(l);

@@ -82,6 +82,8 @@ static void test_prints(void **state) {
         "train: %s\n  rows      2 read, 2 kept (1 cut), 1 blank lines\n"
         "  tokens    9 in all, 6 trained (66.7 %%)\n"
         "  a row     4 tokens at least, median 4, 95 %% up to 5, 5 at most (max_length 5)\n"
+        "  lengths        4            ######################################## 1\n"
+        "                 5            ######################################## 1\n"
         "  sha256    %s\n",
         temp_path("rows.jsonl"), dataset_facts(d)->sha256);
     assert_string_equal(printed(print_report, d), wanted);
@@ -165,6 +167,53 @@ static void test_warnings(void **state) {
         talk, "messages are rendered by the template phi3-mini; the tokenizer's own is another\n");
 }
 
+/* --- lengths and doubles --- */
+
+static void test_lengths(void **state) {
+    (void)state;
+    static char rows[65536];
+    dataset_bin b;
+    uint64_t n = 0;
+    uint32_t bins = 0;
+    opts.max_length = 1024;
+    rows[0] = 0;
+    for (int i = 0; i < 100; i++) { /* 2 .. 101 tokens */
+        strcat(rows, "{\"input_ids\": [4");
+        for (int k = 0; k <= i; k++) strcat(rows, ",5");
+        strcat(rows, "]}\n");
+    }
+    dataset *d = opened(rows);
+    for (; dataset_length_bin(d, bins, &b); bins++) {
+        assert_int_equal(b.from, 16 * bins);
+        assert_int_equal(b.to, 16 * bins + 15);
+        n += b.rows;
+    }
+    assert_int_equal(bins, 7);
+    assert_int_equal(n, 100);
+    const char *text = printed(print_report, d);
+    assert_non_null(strstr(text,
+        "  lengths        0 .. 15      ################################### 14\n"
+        "                16 .. 31      ######################################## 16\n"));
+
+    assert_non_null(strstr(text, "                96 .. 111     ############### 6\n"));
+    dataset_close(d);
+}
+
+static void test_doubles(void **state) {
+    (void)state;
+    dataset *d = opened("{\"input_ids\": [4, 5, 6]}\n{\"input_ids\": [4, 5, 7]}\n"
+                        "{\"input_ids\": [4, 5, 6], \"labels\": [4, -100, 6]}\n"
+                        "{\"input_ids\": [4, 5, 7]}\n{\"input_ids\": [4, 5, 6]}\n"
+                        "{\"input_ids\": [4, 5, 7]}\n{\"input_ids\": [4, 5]}\n");
+    const dataset_report *f = dataset_facts(d);
+    assert_int_equal(f->duplicates, 3); /* another mask is another row */
+    assert_int_equal(f->duplicate_line, 4);
+    assert_int_equal(f->duplicate_of, 2);
+    assert_non_null(strstr(printed(print_report, d),
+        "  doubles   3 of the rows repeat an earlier one, the first: line 4 as line 2\n"));
+    dataset_close(d);
+}
+
 /* --- rows that are wrong --- */
 
 static const char bad_rows[] = "{\"text\": \"the\"}\n{\"text\": 7}\n{\"text\": }\n"
@@ -246,6 +295,8 @@ int main(void) {
         cmocka_unit_test(test_prints),
         cmocka_unit_test(test_long_print),
         cmocka_unit_test(test_warnings),
+        cmocka_unit_test(test_lengths),
+        cmocka_unit_test(test_doubles),
         cmocka_unit_test(test_skips),
         cmocka_unit_test(test_skips_are_named),
         cmocka_unit_test(test_skips_keep_memory),

@@ -52,6 +52,24 @@ static void print_path(FILE *out, const char *path) {
     fputs(shown, out);
 }
 
+/* How many rows are how long: a bar for each bin. */
+static void print_lengths(const dataset *d, FILE *out) {
+    enum { BAR = 40 };
+    dataset_bin b;
+    uint64_t most = 1;
+    if (d->facts.min == d->facts.max) return;
+    for (uint32_t i = 0; dataset_length_bin(d, i, &b); i++) most = b.rows > most ? b.rows : most;
+    for (uint32_t i = 0; dataset_length_bin(d, i, &b); i++) {
+        char from[NUMBER_BYTES], to[NUMBER_BYTES];
+        const uint64_t bar = (b.rows * BAR + most - 1) / most; /* what is there is seen */
+        fprintf(out, "  %-9s%7s", i ? "" : "lengths", grouped(b.from, from));
+        fprintf(
+            out, b.to > b.from ? " .. %-7s " : "    %-7s ", b.to > b.from ? grouped(b.to, to) : "");
+        for (uint64_t k = 0; k < bar; k++) fputc('#', out);
+        print_count(out, bar ? " " : "", b.rows, "\n");
+    }
+}
+
 /* The first rows that were left out, cut to fit a terminal; the log has them whole. */
 static void print_problems(const dataset *d, FILE *out) {
     enum { SHOWN = 5, COLUMNS_SHOWN = 64 };
@@ -82,6 +100,12 @@ void dataset_print_report(const dataset *d, const char *title, FILE *out) {
     print_count(out, "95 % up to ", f->p95, ", ");
     print_count(out, "", f->max, " at most");
     print_count(out, " (max_length ", (uint64_t)d->max_length, ")\n");
+    print_lengths(d, out);
+    if (f->duplicates) {
+        print_count(out, "  doubles   ", f->duplicates, " of the rows repeat an earlier one");
+        print_count(out, ", the first: line ", f->duplicate_line, "");
+        print_count(out, " as line ", f->duplicate_of, "\n");
+    }
     print_problems(d, out);
     fprintf(out, "  sha256    %s\n", f->sha256);
 }

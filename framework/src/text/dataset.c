@@ -201,6 +201,17 @@ static uint64_t percentile(const dataset *d, size_t percent) {
     return d->length[d->n - (rank ? rank : 1)];
 }
 
+/* Nine bins at most: a row at each end, and the width doubled until eight widths span them. */
+int dataset_length_bin(const dataset *d, uint32_t i, dataset_bin *out) {
+    uint64_t width = 1;
+    while (d->facts.max - d->facts.min >= (DATASET_BINS - 1) * width) width *= 2;
+    const uint64_t from = d->facts.min / width * width + i * width;
+    if (from > d->facts.max) return 0;
+    *out = (dataset_bin){from, from + width - 1, 0};
+    for (size_t k = 0; k < d->n; k++) out->rows += d->length[k] >= from && d->length[k] <= out->to;
+    return 1;
+}
+
 static qfw_status measure(dataset *d) {
     d->length = mem_alloc(d->n, sizeof *d->length);
     if (!d->length) return QFW_E_NOMEM;
@@ -212,7 +223,7 @@ static qfw_status measure(dataset *d) {
     d->facts.p50 = percentile(d, 50);
     d->facts.p95 = percentile(d, 95);
     d->facts.max = d->length[0];
-    return QFW_OK;
+    return count_duplicates(d);
 }
 
 static void warn(const reading *r) {

@@ -43,6 +43,8 @@ typedef struct dataset_report {
     uint64_t min, p50, p95, max; /* tokens a row, all sequences of it */
     uint64_t extra_keys;         /* rows with keys that no one read */
     uint64_t errors;             /* lines left out because they are wrong */
+    uint64_t duplicates;         /* kept rows whose tokens and masks are those of an earlier one */
+    uint64_t duplicate_line, duplicate_of; /* the first of them, and which it repeats */
     char sha256[65];
 } dataset_report;
 const dataset_report *dataset_facts(const dataset *d);
@@ -50,6 +52,13 @@ const dataset_report *dataset_facts(const dataset *d);
  * last that is kept (DATASET_PROBLEMS). */
 enum { DATASET_PROBLEMS = 20 };
 const char *dataset_problem(const dataset *d, uint32_t i, uint64_t *line);
+/* Rows by their length: bin i, or 0 past the last; all are as wide, from the shortest row to the
+ * longest, DATASET_BINS at most. */
+enum { DATASET_BINS = 9 };
+typedef struct dataset_bin {
+    uint64_t from, to, rows; /* tokens, both included */
+} dataset_bin;
+int dataset_length_bin(const dataset *d, uint32_t i, dataset_bin *out);
 /* The report as lines for a person, and one row token by token with its mask (colour on a
  * terminal). */
 void dataset_print_report(const dataset *d, const char *title, FILE *out);

@@ -55,6 +55,9 @@ typedef struct row_problem {
     char *text; /* "rows.jsonl:7: ..." */
 } row_problem;
 
+/* duplicates.c: facts.duplicates, once everything points at what is its. */
+qfw_status count_duplicates(dataset *d);
+
 struct dataset {
     char *path;
     const tokenizer *tok;

@@ -53,6 +53,19 @@ static void say_problems(json_out *o, const dataset *d) {
     json_close(o);
 }
 
+static void say_lengths(json_out *o, const dataset *d) {
+    dataset_bin b;
+    json_open(o, "lengths", '[');
+    for (uint32_t i = 0; dataset_length_bin(d, i, &b); i++) {
+        json_open(o, NULL, '{');
+        json_int(o, "from", (int64_t)b.from);
+        json_int(o, "to", (int64_t)b.to);
+        json_int(o, "rows", (int64_t)b.rows);
+        json_close(o);
+    }
+    json_close(o);
+}
+
 /* The hash is of what was read, whatever the file holds by now. */
 static void say_rows(json_out *o, const char *key, const char *path, const dataset *d) {
     const dataset_report *facts = dataset_facts(d);
@@ -67,6 +80,8 @@ static void say_rows(json_out *o, const char *key, const char *path, const datas
     json_int(o, "dropped_long", (int64_t)facts->dropped_long);
     json_int(o, "dropped_untrained", (int64_t)facts->dropped_untrained);
     json_int(o, "errors", (int64_t)facts->errors);
+    json_int(o, "duplicates", (int64_t)facts->duplicates);
+    say_lengths(o, d);
     say_problems(o, d);
     json_close(o);
 }
