@@ -153,7 +153,7 @@ static void generate_keeps_what_is_done(void **state) {
     running p;
     (void)state;
     running_start(&p, words("generate", NULL), 0);
-    running_wait_file(&p, temp_path("out/resolved.ini"));
+    running_wait_file(&p, temp_path("out/.lock"));
     running_wait_caught(&p, SIGTERM);
     struct timespec wait = {1, 500000000};
     nanosleep(&wait, NULL);

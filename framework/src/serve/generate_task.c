@@ -228,7 +228,6 @@ static qfw_status write_all(job *j, FILE *out) {
     file_out *file = NULL;
     QFW_TRY(output_claim(j->r, &generate_output));
     QFW_TRY(take_groups(j));
-    QFW_TRY(outputs_resolved(j->r, folder));
     char *path = path_join(folder, "generations.jsonl");
     qfw_status status = path ? file_out_open(path, &file) : QFW_E_NOMEM;
     const uint64_t began = clock_ns();
@@ -240,7 +239,8 @@ static qfw_status write_all(job *j, FILE *out) {
     else
         file_out_abort(file);
     const double seconds = (double)(clock_ns() - began) * 1e-9;
-    if (status == QFW_OK)
+    if (status == QFW_OK) status = outputs_resolved(j->r, folder);
+    if (status == QFW_OK && !is_stopped)
         fprintf(out, "\nDone: %s rows, %s tokens in %s: %s tokens/s\n  written to %s\n",
             format_count(j->n_done, rows), format_count(j->n_tokens, tokens),
             format_time(seconds, spent),
