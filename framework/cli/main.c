@@ -22,6 +22,7 @@ static const char usage[] =
     "  qfw --ini FILE [options]     run what the file's [run] task asks for\n"
     "      --plan                   print the memory plan and stop before any weight is read\n"
     "      --dry-run                check all but the weights' values; write nothing\n"
+    "      --rows N                 show N training rows token by token, not one\n"
     "      --resume                 go on from the newest checkpoint in output_dir\n"
     "      --profile                time every op; writes profile.json (Chrome trace)\n"
     "      --set SECTION.KEY=VALUE  override the INI; may be repeated\n"
@@ -250,6 +251,14 @@ static int is_flag(const char *word, run_flags *f) {
     return 1;
 }
 
+/* 0, or -1 where the value is no number of rows. */
+static int read_rows(const char *value, run_flags *f) {
+    const size_t n = strlen(value);
+    if (n == 0 || n > 9 || strspn(value, "0123456789") != n) return -1;
+    f->n_rows = (uint32_t)strtoul(value, NULL, 10);
+    return f->n_rows ? 0 : -1;
+}
+
 static int run_command(int argc, char **argv) {
     const char **set = mem_alloc((size_t)argc, sizeof *set);
     run_flags flags = {.set = set};
@@ -263,6 +272,8 @@ static int run_command(int argc, char **argv) {
             flags.ini_path = value;
         } else if ((value = option_value(&w, "--set", &missing)) != NULL) {
             set[flags.n_set++] = value;
+        } else if ((value = option_value(&w, "--rows", &missing)) != NULL) {
+            if (read_rows(value, &flags)) code = bad_usage("--rows wants a number, found", value);
         } else {
             code = bad_usage(missing ? "a value is missing after" : "unknown option", word);
         }

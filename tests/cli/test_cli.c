@@ -127,6 +127,9 @@ static void wrong_words(void **state) {
     fails("--ini", EXIT_USAGE, "a value is missing after '--ini'");
     fails("--ini a.ini --set", EXIT_USAGE, "a value is missing after '--set'");
     fails("--ini a.ini --ini=b.ini", EXIT_USAGE, "--ini is given twice, again with 'b\\.ini'");
+    fails("--ini a.ini --rows", EXIT_USAGE, "a value is missing after '--rows'");
+    fails("--ini a.ini --rows=0", EXIT_USAGE, "--rows wants a number, found '0'");
+    fails("--ini a.ini --rows 3x", EXIT_USAGE, "--rows wants a number, found '3x'");
     fails("--plugin-dir", EXIT_USAGE, "a value is missing after '--plugin-dir'");
     fails("--inifile x", EXIT_USAGE, "unknown option '--inifile'");
     fails("plugin", EXIT_USAGE, "plugin wants list or show, found ''");

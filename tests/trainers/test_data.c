@@ -108,10 +108,39 @@ static void near_rows_are_told(void **state) {
     lab_close(l);
 }
 
+/* --rows: how many rows are shown token by token; no more than there are. */
+static void rows_are_shown(void **state) {
+    static const struct {
+        uint32_t asked;
+        int shown;
+    } cases[] = {{0, 1}, {2, 2}, {9, 3}};
+    char path[512];
+    size_t bytes = 0;
+    (void)state;
+    lab *l = open_lab();
+    lab_write(l, "rows.jsonl",
+        "{\"input_ids\": [5, 6]}\n{\"input_ids\": [5, 7]}\n{\"input_ids\": [5, 8]}\n");
+    snprintf(path, sizeof path, "%s/said", l->folder);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        int shown = 0;
+        FILE *said = fopen(path, "w");
+        assert_non_null(said);
+        lab_ok(lab_main(l, &(run_flags){.dry_run = 1, .n_rows = cases[i].asked}, said));
+        assert_int_equal(fclose(said), 0);
+        char *text = lab_contents(l, "said", &bytes);
+        for (const char *p = text; (p = strstr(p, "token by token;")); p++) shown++;
+        assert_int_equal(shown, cases[i].shown);
+        assert_null(strchr(text, 27)); /* no colours in a file */
+        mem_free(text);
+    }
+    lab_close(l);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bad_rows_are_left_out),
         cmocka_unit_test(near_rows_are_told),
+        cmocka_unit_test(rows_are_shown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

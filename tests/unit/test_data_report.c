@@ -90,8 +90,8 @@ static void test_prints(void **state) {
     const qfw_seq *s = &dataset_at(d, 0)->seq[0];
     snprintf(wanted, sizeof wanted,
         "row 1 of 2 (line 1), token by token; * is trained\n"
-        "       496 <|user|>          %6d " B "the                *%d " B "for                *%d "
-        "<|endoftext|>\n"
+        "       496 <|user|>          %6d " B "the                *%d " B "for\n"
+        "      *%d <|endoftext|>\n"
         "  4 tokens, 2 trained\n",
         s->token[1], s->token[2], s->token[3]);
     assert_string_equal(printed(print_row, d), wanted);
@@ -113,11 +113,40 @@ static void test_long_print(void **state) {
     const char *text = printed(print_row, d);
     size_t lines = 0;
     for (const char *p = text; *p; p++) lines += *p == '\n';
-    assert_int_equal(lines, 1 + 15 + 1 + 5 + 1);
+    assert_int_equal(lines, 1 + 20 + 1 + 7 + 1);
+    for (const char *p = text, *end; (end = strchr(p, '\n')); p = end + 1)
+        assert_true(end - p <= 80);
     assert_non_null(strstr(text, "\n    ... 20 tokens more, 20 of them trained ...\n"));
     assert_non_null(strstr(text, "\n  100 tokens, 99 trained\n"));
     dataset_close(d);
     free(row);
+}
+
+/* A token wider than its cell leaves the others where they are. */
+static void test_wide_token(void **state) {
+    (void)state;
+    char *json = NULL;
+    size_t n = 0;
+    tokenizer *wide = NULL;
+    must(file_read(golden_path("bytefallback/tokenizer.json"), 1 << 20, &json, &n));
+    const char *name = "<|placeholder2|>", *at = strstr(json, name);
+    assert_non_null(at);
+    char *made =
+        mem_printf("%.*s<|a longer placeholder|>%s", (int)(at - json), json, at + strlen(name));
+    must(dir_make(temp_path("wide")));
+    temp_text("wide/tokenizer.json", made);
+    must(tokenizer_open(temp_path("wide"), 0, &wide));
+    const int32_t id = tokenizer_id(wide, "<|a longer placeholder|>");
+    char row[128];
+    snprintf(row, sizeof row, "{\"input_ids\": [%d, 5, 6]}", id);
+    opts.tok = wide;
+    dataset *d = opened(row);
+    assert_non_null(strstr(printed(print_row, d), " <|a_longer_plac~      *5 <0x02>"));
+    opts.tok = tok;
+    dataset_close(d);
+    tokenizer_close(wide);
+    mem_free(made);
+    mem_free(json);
 }
 
 /* --- warnings --- */
@@ -294,6 +323,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_prints),
         cmocka_unit_test(test_long_print),
+        cmocka_unit_test(test_wide_token),
         cmocka_unit_test(test_warnings),
         cmocka_unit_test(test_lengths),
         cmocka_unit_test(test_doubles),

@@ -8,7 +8,7 @@
 #include "text/rows.h"
 #include "text/unicode.h"
 
-enum { HEAD = 60, TAIL = 20, COLUMNS = 4, CELL_WIDTH = 16, NUMBER_BYTES = 32, SHOWN_BYTES = 128 };
+enum { HEAD = 60, TAIL = 20, COLUMNS = 3, CELL_WIDTH = 16, NUMBER_BYTES = 32, SHOWN_BYTES = 128 };
 
 #define GREEN "\x1b[32m"
 #define DIM   "\x1b[2m"
@@ -133,6 +133,19 @@ void near_print(const near_facts *f, FILE *out) {
 
 /* --- one row --- */
 
+/* Cut what is wider than a cell; its last column says so. */
+static void fit_cell(char *text) {
+    int width = 0;
+    uint32_t c = 0;
+    const size_t end = strlen(text);
+    size_t cut = 0; /* where one column is left */
+    for (size_t i = 0, n; (n = utf8_read(text + i, end - i, &c)) > 0; i += n) {
+        width += unicode_width(c);
+        if (width < CELL_WIDTH) cut = i + n;
+    }
+    if (width > CELL_WIDTH) snprintf(text + cut, SHOWN_BYTES - cut, "~");
+}
+
 /* A token as it stands in the vocabulary, with nothing in it that a terminal acts on or hides. */
 static void show_token(const dataset *d, int32_t id, char shown[SHOWN_BYTES]) {
     const char *token = tokenizer_token(d->tok, id);
@@ -146,6 +159,7 @@ static void show_token(const dataset *d, int32_t id, char shown[SHOWN_BYTES]) {
         err_escape(shown, SHOWN_BYTES, token);
     for (char *p = shown; *p; p++)
         if (*p == ' ') *p = '_';
+    fit_cell(shown);
 }
 
 static int columns_of(const char *text) {

@@ -140,7 +140,8 @@ static qfw_status open_data(run *r, FILE *out) {
         dataset_print_report(r->eval, "eval", out);
     }
     QFW_TRY(find_near(r, out));
-    dataset_print_row(r->train, 0, out, isatty(fileno(out)));
+    for (uint64_t i = 0; i < (r->flags.n_rows ? r->flags.n_rows : 1); i++)
+        dataset_print_row(r->train, i, out, isatty(fileno(out)));
     return QFW_OK;
 }
 

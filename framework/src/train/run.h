@@ -21,6 +21,7 @@ typedef struct run_flags {
     const char *ini_path;
     const char *const *set; /* "section.key=value" */
     uint32_t n_set;
+    uint32_t n_rows; /* training rows to show token by token; 0: one */
     int plan_only, dry_run, resume, profile;
 } run_flags;
 
