@@ -221,8 +221,8 @@ static void test_form(void **state) {
     enum { ROWS = 4000 };
     (void)state;
     text t = {0}, e = {0};
-    for (unsigned i = 0; i < ROWS; i++) add_row(&t, 1, 90, 15, i); /* J about 0.5 to each other */
-    add_row(&e, 1, 90, 15, 2345);
+    for (unsigned i = 0; i < ROWS; i++) add_row(&t, 1, 90, 30, i); /* 0.77 of each other */
+    add_row(&e, 1, 90, 30, 2345);
     e.n -= strlen("\"}\n");
     add(&e, " more\"}\n");
     dataset *train = opened(&t, "train.jsonl"), *eval = opened(&e, "eval.jsonl");
