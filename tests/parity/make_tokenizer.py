@@ -27,9 +27,9 @@ def decode(tokenizer, ids):
     return tokenizer.decode(ids, skip_special_tokens=False)
 
 
-def digests(items):
-    """SHA-256 of the concatenated byte strings, GROUP at a time."""
-    return [hashlib.sha256(b"".join(items[i:i + GROUP])).hexdigest() for i in range(0, len(items), GROUP)]
+def digests(items, group=GROUP):
+    """SHA-256 of the concatenated byte strings, `group` at a time."""
+    return [hashlib.sha256(b"".join(items[i:i + group])).hexdigest() for i in range(0, len(items), group)]
 
 
 def id_bytes(ids):

@@ -5,9 +5,10 @@
 #include "files/json.h"
 #include "text/chat.h"
 
-/* All rows of chat.json under `key`: the text and, where t is not NULL, the ids. `prompt` asks for
- * the assistant's turn. How many rows; *specials grows by those with special tokens typed in. */
-size_t chats_check(qfw_doc *fixture, const chat_template *c, const char *key, int prompt,
-    const tokenizer *t, int *specials);
+/* The test fails unless all rows of chat.json, rendered by c, have the fixture's digests: of the
+ * texts and, where t is not NULL, of the ids (of rows in which special tokens are typed only with
+ * ids_of_specials). `prompt` asks for the assistant's turn. How many rows have such tokens. */
+size_t chats_check(
+    qfw_doc *fixture, const chat_template *c, int prompt, const tokenizer *t, int ids_of_specials);
 
 #endif

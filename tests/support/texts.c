@@ -130,3 +130,55 @@ void encodes(const tokenizer *t, const char *text, const char *wanted) {
         fail_msg("\"%s\" gives %s, wanted %s", text, ids_text(&got), wanted);
     ids_free(&got);
 }
+
+/* --- many: digests of groups of lines --- */
+
+typedef struct line_group {
+    sha256 ids, decoded;
+} line_group;
+
+static void add_line(
+    const tokenizer *t, const char *line, size_t n_line, const json_node *shown, line_group *g) {
+    static const int32_t end = -1;
+    char *text = NULL;
+    size_t n = 0;
+    ids got = {0};
+    must(tokenizer_encode(t, line, n_line, 1, &got));
+    if (shown && strcmp(ids_text(&got), node_ids_text(shown)))
+        fail_msg("\"%s\" gives %s, wanted %s", line, ids_text(&got), node_ids_text(shown));
+    must(tokenizer_decode(t, got.id, got.n, 0, &text, &n));
+    sha256_add(&g->ids, got.id, got.n * sizeof *got.id);
+    sha256_add(&g->ids, &end, sizeof end);
+    sha256_add(&g->decoded, text, n);
+    sha256_add(&g->decoded, "\xff", 1);
+    mem_free(text);
+    ids_free(&got);
+}
+
+static void check_digest(
+    sha256 *s, const json_node *list, size_t i, size_t group, const char *what) {
+    char hex[65];
+    sha256_hex(s, hex);
+    const char *wanted = json_node_str(json_node_item(list, i));
+    if (!wanted || strcmp(hex, wanted))
+        fail_msg("lines %zu to %zu: other %s", group * i, group * (i + 1) - 1, what);
+}
+
+void lines_match(const test_lines *l, const tokenizer *t, const json_node *record, size_t group) {
+    const json_node *shown = json_node_member(record, "ids");
+    assert_true(json_node_count(shown) >= 20);
+    assert_true(l->n >= 5000 && l->n % group == 0);
+    for (size_t i = 0; i < l->n / group; i++) {
+        line_group g;
+        char key[32];
+        sha256_init(&g.ids);
+        sha256_init(&g.decoded);
+        for (size_t k = group * i; k < group * (i + 1); k++) {
+            snprintf(key, sizeof key, "%zu", k);
+            add_line(t, l->line[k], l->bytes[k], json_node_member(shown, key), &g);
+        }
+        check_digest(&g.ids, json_node_member(record, "ids_sha256"), i, group, "ids");
+        check_digest(
+            &g.decoded, json_node_member(record, "decoded_sha256"), i, group, "decoded text");
+    }
+}

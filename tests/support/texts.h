@@ -17,6 +17,9 @@ const char *golden_path(const char *name); /* <source>/tests/golden/tokenizer/<n
 const char *shared_tokenizer(const char *name);
 test_lines *lines_read(void); /* lines.jsonl */
 void lines_free(test_lines *l);
+/* The test fails unless ids and decoded texts of all lines, `group` at a time, have the record's
+ * digests: ids_sha256, decoded_sha256, and the ids of some lines, written out. */
+void lines_match(const test_lines *l, const tokenizer *t, const json_node *record, size_t group);
 /* A JSON file, or the test fails; json_destroy. */
 qfw_doc *golden_json(const char *name);
 /* Fails the test unless status is QFW_OK. */

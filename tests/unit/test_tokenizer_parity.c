@@ -1,9 +1,8 @@
-/* test_tokenizer_parity.c -- ids and decoded texts of the tokenizers library, for small tokenizers
- * of three kinds. Those of published ones are compared in test_published.c. */
+/* test_tokenizer_parity.c -- ids and decoded texts of the tokenizers library on 6,000 lines, for a
+ * small tokenizer of each published pipeline. Published ones are compared in test_published.c. */
 #include "../support/texts.h"
 #include "base/error.h"
 #include "base/mem.h"
-#include "files/file.h"
 #include "text/tokenizer.h"
 
 #include "../support/test.h"
@@ -22,55 +21,60 @@ static int free_lines(void **state) {
     return 0;
 }
 
-static void check_decoded(const tokenizer *t, const ids *v, size_t line, const char *decoded) {
-    char *text = NULL;
-    size_t n = 0;
-    must(tokenizer_decode(t, v->id, v->n, 0, &text, &n));
-    const char *wanted = decoded ? decoded : lines->line[line];
-    const size_t n_wanted = decoded ? strlen(decoded) : lines->bytes[line];
-    if (n != n_wanted || memcmp(text, wanted, n))
-        fail_msg("line %zu decodes to \"%s\", wanted \"%s\"", line, text, wanted);
-    mem_free(text);
-}
-
 static void check_small(const char *name) {
     char file[64];
     tokenizer *t = NULL;
-    ids got = {0};
     snprintf(file, sizeof file, "%s/ids.json", name);
     qfw_doc *doc = golden_json(file);
-    const json_node *rows = json_node_member(json_root(doc), "rows");
+    const json_node *record = json_root(doc);
     must(tokenizer_open(golden_path(name), 0, &t));
-    assert_true(json_node_count(rows) >= 280);
-    for (uint64_t i = 0; i < json_node_count(rows); i++) {
-        const json_node *row = json_node_item(rows, i);
-        const size_t line = (size_t)json_node_i64(json_node_member(row, "line"));
-        got.n = 0;
-        must(tokenizer_encode(t, lines->line[line], lines->bytes[line], 1, &got));
-        const char *wanted = node_ids_text(json_node_member(row, "ids"));
-        if (strcmp(ids_text(&got), wanted))
-            fail_msg("%s, line %zu, \"%s\":\n  %s, wanted\n  %s", name, line, lines->line[line],
-                ids_text(&got), wanted);
-        check_decoded(t, &got, line, json_node_str(json_node_member(row, "decoded")));
-    }
-    ids_free(&got);
+    const size_t group = (size_t)json_node_i64(json_node_member(record, "group"));
+    lines_match(lines, t, record, group);
     tokenizer_close(t);
     json_destroy(doc);
 }
 
-static void test_bytelevel(void **state) {
-    (void)state;
-    check_small("bytelevel");
+/* Taken as plain text, every line comes back, for the pipelines that lose nothing: not NFC, not
+ * Metaspace's own decoder; where "â" is a blank, lines that have one do not. */
+static void check_round_trip(const char *name, int written_blanks) {
+    tokenizer *t = NULL;
+    must(tokenizer_open(golden_path(name), 0, &t));
+    for (size_t i = 0; i < lines->n; i++) {
+        ids got = {0};
+        char *text = NULL;
+        size_t n = 0;
+        if (written_blanks && strstr(lines->line[i], "\xe2\x96\x81")) continue;
+        must(tokenizer_encode(t, lines->line[i], lines->bytes[i], 0, &got));
+        must(tokenizer_decode(t, got.id, got.n, 0, &text, &n));
+        if (n != lines->bytes[i] || memcmp(text, lines->line[i], n))
+            fail_msg("%s: \"%s\" comes back as \"%s\"", name, lines->line[i], text);
+        mem_free(text);
+        ids_free(&got);
+    }
+    tokenizer_close(t);
 }
 
-static void test_bytelevel_split(void **state) {
-    (void)state;
-    check_small("bytelevel_split");
-}
+#define PARITY(name)                                                                               \
+    static void test_##name(void **state) {                                                        \
+        (void)state;                                                                               \
+        check_small(#name);                                                                        \
+    }
+PARITY(bytelevel)
+PARITY(bytelevel_split)
+PARITY(bytefallback)
+PARITY(llama2)
+PARITY(llama3)
+PARITY(metaspace)
+PARITY(o200k)
+PARITY(qwen2)
 
-static void test_bytefallback(void **state) {
+static void test_round_trip(void **state) {
     (void)state;
-    check_small("bytefallback");
+    check_round_trip("bytelevel", 0);
+    check_round_trip("bytelevel_split", 0);
+    check_round_trip("llama3", 0);
+    check_round_trip("o200k", 0);
+    check_round_trip("bytefallback", 1);
 }
 
 int main(void) {
@@ -78,6 +82,12 @@ int main(void) {
         cmocka_unit_test(test_bytelevel),
         cmocka_unit_test(test_bytelevel_split),
         cmocka_unit_test(test_bytefallback),
+        cmocka_unit_test(test_llama2),
+        cmocka_unit_test(test_llama3),
+        cmocka_unit_test(test_metaspace),
+        cmocka_unit_test(test_o200k),
+        cmocka_unit_test(test_qwen2),
+        cmocka_unit_test(test_round_trip),
     };
     return cmocka_run_group_tests(tests, read_lines, free_lines);
 }

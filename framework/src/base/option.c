@@ -370,3 +370,26 @@ qfw_status cfg_problem(const ini *i, const qfw_cfg *c, const char *key, const ch
     if (v && v->entry) ini_place_named(i, v->entry, place, sizeof place);
     return err_also("E_INI_VALUE", QFW_E_CONFIG, "%s: %s.%s: %s", place, c->section, key, text);
 }
+
+qfw_status cfg_unescaped(const ini *i, const qfw_cfg *c, const char *key, char **out) {
+    static const char names[] = "nts\\", meant[] = "\n\t \\";
+    char *to = *out = mem_strdup(cfg_text(c, key));
+    if (!to) return QFW_E_NOMEM;
+    for (const char *at = to; *at; at++) {
+        if (*at != '\\') {
+            *to++ = *at;
+            continue;
+        }
+        const char *known = *++at ? strchr(names, *at) : NULL;
+        if (!known) {
+            const qfw_status status = cfg_problem(i, c, key,
+                "found a backslash before '%.1s', wanted \\n, \\t, \\s (a blank) or \\\\", at);
+            mem_free(*out);
+            *out = NULL;
+            return status;
+        }
+        *to++ = meant[known - names];
+    }
+    *to = 0;
+    return QFW_OK;
+}

@@ -61,6 +61,8 @@ void cfg_drop(qfw_cfg *c, const char *key);
 /* err_also a problem at the key's place: "sft.ini:12:8: trainer.max_steps: ...". */
 QFW_PRINTF(4, 5)
 qfw_status cfg_problem(const ini *i, const qfw_cfg *c, const char *key, const char *fmt, ...);
+/* A text with its escapes resolved: \n, \t, \s (a blank) and \\; mem_free. */
+qfw_status cfg_unescaped(const ini *i, const qfw_cfg *c, const char *key, char **out);
 /* Parse one number as options do: C locale, whole text, finite, in range of its type. */
 qfw_status option_parse_i64(const char *text, int64_t *out);
 qfw_status option_parse_f64(const char *text, double *out);

@@ -314,7 +314,9 @@ static qfw_status add_turn(const rubric *r, const question *q, char **content, p
     mem_free(inside.part);
     if (!*content) return QFW_E_NOMEM;
     const chat_message m = {"user", *content};
-    QFW_TRY(chat_apply(r->o.template, &m, 1, NULL, 1, CHAT_SYSTEM_ERROR, 0, &turn));
+    const chat_opts o = {
+        .bos = tokenizer_token(r->o.tok, tokenizer_bos(r->o.tok)), .generation_prompt = 1};
+    QFW_TRY(chat_apply(r->o.template, &m, 1, &o, &turn));
     for (size_t i = 0; !bad && i < turn.n; i++)
         bad = add_part(out, turn.piece[i].text, turn.piece[i].n, turn.piece[i].special);
     chat_render_free(&turn);
@@ -501,33 +503,11 @@ void rubric_destroy(rubric *r) {
     mem_free(r);
 }
 
-/* A value of the INI with its escapes resolved, in place. */
-static qfw_status unescape(const ini *i, const qfw_cfg *section, const char *key, char *text) {
-    static const char names[] = "nts\\", meant[] = "\n\t \\";
-    char *to = text;
-    for (const char *at = text; *at; at++) {
-        if (*at != '\\') {
-            *to++ = *at;
-            continue;
-        }
-        const char *known = *++at ? strchr(names, *at) : NULL;
-        if (!known)
-            return cfg_problem(i, section, key,
-                "found a backslash before '%.1s', wanted \\n, \\t, \\s (a blank) or \\\\", at);
-        *to++ = meant[known - names];
-    }
-    *to = 0;
-    return QFW_OK;
-}
-
 /* One of the two wordings; mem_free. */
 static qfw_status read_wording(
     const ini *i, const qfw_cfg *section, const char *key, const char *file, char **out) {
     size_t n = 0;
-    if (!*file) {
-        *out = mem_strdup(cfg_text(section, key));
-        return *out ? unescape(i, section, key, *out) : QFW_E_NOMEM;
-    }
+    if (!*file) return cfg_unescaped(i, section, key, out);
     if (cfg_is_set(section, key))
         return cfg_problem(i, section, key, "set together with %s_file, wanted one of them", key);
     QFW_TRY(file_read(file, MAX_PROMPT, out, &n));

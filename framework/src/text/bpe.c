@@ -2,7 +2,8 @@
  *
  * The symbols of a word are a linked list and the pairs that may merge a heap by (rank, place), so
  * that a word of n bytes takes O(n log n), whatever it says: a tokenizer without a pre-tokenizer
- * sees a whole document as one word.
+ * sees a whole document as one word. Most words need none of that: they are tokens that their own
+ * text is merged into, which is found out once, at load.
  */
 #include <stdio.h>
 #include <string.h>
@@ -94,7 +95,7 @@ static qfw_status load_merges(const json_node *list, const char *file, bpe *out)
     return status;
 }
 
-/* --- loading --- */
+/* --- what is built here --- */
 
 qfw_status bpe_check(const json_node *model, const char *file) {
     static const char *const affixes[] = {"continuing_subword_prefix", "end_of_word_suffix"};
@@ -109,29 +110,6 @@ qfw_status bpe_check(const json_node *model, const char *file) {
         if (affix && *affix) return part_unsupported(file, "model", affixes[i]);
     }
     return QFW_OK;
-}
-
-qfw_status bpe_load(const json_node *model, const char *file, const vocabulary *v, bpe *out) {
-    char name[8];
-    const char *unk = part_str(model, "unk_token");
-    out->words = v;
-    out->fuse_unk = part_flag(model, "fuse_unk", 0);
-    out->byte_fallback = part_flag(model, "byte_fallback", 0);
-    out->ignore_merges = part_flag(model, "ignore_merges", 0);
-    out->unk = unk ? vocab_find(v, unk, strlen(unk)) : -1;
-    if (unk && out->unk < 0)
-        return err_fail("E_TOK_SPECIAL", QFW_E_DATA,
-            "%s: model.unk_token: '%s' is not in model.vocab", file, unk);
-    for (int i = 0; i < 256; i++) {
-        snprintf(name, sizeof name, "<0x%02X>", (unsigned)i);
-        out->byte[i] = vocab_find(v, name, strlen(name));
-    }
-    return load_merges(json_node_member(model, "merges"), file, out);
-}
-
-void bpe_free(bpe *b) {
-    mem_free(b->merge);
-    *b = (bpe){0};
 }
 
 /* --- the symbols of a word --- */
@@ -160,17 +138,17 @@ static qfw_status no_token(const char *s, size_t n) {
 
 /* One symbol a character, as the tokenizers library starts: an unknown run is added when the next
  * known character comes, so byte tokens may overtake it. */
-static qfw_status start_symbols(const bpe *b, bpe_work *w, tagged_view word) {
+static qfw_status start_symbols(const bpe *b, bpe_work *w, const char *s, size_t n_bytes) {
     size_t unknown = 0; /* bytes of the unknown run that waits */
     uint32_t c;
     w->n_symbols = 0;
-    for (size_t i = 0, n; i < word.n; i += n) {
-        n = utf8_read(word.s + i, word.n - i, &c);
-        const int32_t id = vocab_find(b->words, word.s + i, n);
-        const int bytes = id < 0 ? add_bytes(b, w, word.s + i, n) : 0;
+    for (size_t i = 0, n; i < n_bytes; i += n) {
+        n = utf8_read(s + i, n_bytes - i, &c);
+        const int32_t id = vocab_find(b->words, s + i, n);
+        const int bytes = id < 0 ? add_bytes(b, w, s + i, n) : 0;
         if (bytes < 0) return QFW_E_NOMEM;
         if (bytes) continue;
-        if (id < 0 && b->unk < 0) return no_token(word.s + i, n);
+        if (id < 0 && b->unk < 0) return no_token(s + i, n);
         if (unknown && (id >= 0 || !b->fuse_unk)) {
             if (add_symbol(w, b->unk, unknown)) return QFW_E_NOMEM;
             unknown = 0;
@@ -217,16 +195,14 @@ static int push_pair(const bpe *b, bpe_work *w, int32_t at) {
     const uint64_t pair = pair_of(w->symbol[at].id, w->symbol[w->symbol[at].next].id);
     const bpe_merge *m = merge_slot(b, pair);
     if (m->pair != pair) return 0;
-    return heap_push(w, (struct bpe_candidate){m->rank, (uint32_t)at, m->id});
+    return heap_push(w, (struct bpe_candidate){m->rank, (uint32_t)at, m->id, pair});
 }
 
-/* Whether the pair that was a candidate still makes the same token. */
-static int still_stands(const bpe *b, const bpe_work *w, struct bpe_candidate c) {
+/* Whether the pair that was a candidate is still there. */
+static int still_stands(const bpe_work *w, struct bpe_candidate c) {
     const struct bpe_symbol *left = &w->symbol[c.at];
-    if (left->id < 0 || (size_t)left->next >= w->n_symbols) return 0;
-    const uint64_t pair = pair_of(left->id, w->symbol[left->next].id);
-    const bpe_merge *m = merge_slot(b, pair);
-    return m->pair == pair && m->id == c.id;
+    return left->id >= 0 && (size_t)left->next < w->n_symbols &&
+           pair_of(left->id, w->symbol[left->next].id) == c.pair;
 }
 
 static qfw_status merge_all(const bpe *b, bpe_work *w) {
@@ -235,7 +211,7 @@ static qfw_status merge_all(const bpe *b, bpe_work *w) {
         if (push_pair(b, w, (int32_t)i)) return QFW_E_NOMEM;
     while (w->n_heap > 0) {
         const struct bpe_candidate c = heap_pop(w);
-        if (!still_stands(b, w, c)) continue;
+        if (!still_stands(w, c)) continue;
         struct bpe_symbol *left = &w->symbol[c.at], *right = &w->symbol[left->next];
         left->id = c.id;
         left->n += right->n;
@@ -245,6 +221,89 @@ static qfw_status merge_all(const bpe *b, bpe_work *w) {
         if (push_pair(b, w, left->prev) || push_pair(b, w, (int32_t)c.at)) return QFW_E_NOMEM;
     }
     return QFW_OK;
+}
+
+static qfw_status merge_word(const bpe *b, bpe_work *w, const char *s, size_t n) {
+    QFW_TRY(start_symbols(b, w, s, n));
+    return merge_all(b, w);
+}
+
+/* --- words inside of a word --- */
+
+static const char blank[] = "\xe2\x96\x81"; /* U+2581 */
+enum { BLANK_BYTES = sizeof blank - 1 };
+
+/* Where the first word ends: before a blank that another character is before. */
+static size_t word_end(const char *s, size_t n) {
+    int in_word = 0;
+    for (size_t i = 0; i < n;) {
+        const int is_blank = n - i >= BLANK_BYTES && !memcmp(s + i, blank, BLANK_BYTES);
+        if (is_blank && in_word) return i;
+        in_word = !is_blank;
+        i += is_blank ? BLANK_BYTES : 1;
+    }
+    return n;
+}
+
+/* --- loading --- */
+
+/* No token that merges make has a blank behind another character. */
+static int can_cut(const bpe *b) {
+    if (vocab_find(b->words, blank, BLANK_BYTES) < 0) return 0;
+    for (size_t i = 0; i < b->n_slots; i++)
+        if (b->merge[i].pair != NO_PAIR) {
+            const char *text = b->words->text[b->merge[i].id];
+            if (word_end(text, strlen(text)) < strlen(text)) return 0;
+        }
+    return 1;
+}
+
+/* Which tokens their own text is merged into. */
+static qfw_status find_whole(bpe *b) {
+    bpe_work work = {0};
+    qfw_status status = QFW_OK;
+    uint8_t *whole = mem_alloc(b->words->n, 1);
+    if (!whole) return QFW_E_NOMEM;
+    for (size_t i = 0; status == QFW_OK && i < b->n_slots; i++) {
+        if (b->merge[i].pair == NO_PAIR) continue;
+        const int32_t id = b->merge[i].id;
+        const char *text = b->words->text[id];
+        status = merge_word(b, &work, text, strlen(text));
+        whole[id] = status == QFW_OK && work.symbol[0].n == strlen(text);
+        if (status == QFW_E_DATA) { /* a character without a token: no word of any text */
+            err_clear();
+            status = QFW_OK;
+        }
+    }
+    b->whole = whole;
+    bpe_work_free(&work);
+    return status;
+}
+
+qfw_status bpe_load(const json_node *model, const char *file, const vocabulary *v, bpe *out) {
+    char name[8];
+    const char *unk = part_str(model, "unk_token");
+    out->words = v;
+    out->fuse_unk = part_flag(model, "fuse_unk", 0);
+    out->byte_fallback = part_flag(model, "byte_fallback", 0);
+    out->ignore_merges = part_flag(model, "ignore_merges", 0);
+    out->unk = unk ? vocab_find(v, unk, strlen(unk)) : -1;
+    if (unk && out->unk < 0)
+        return err_fail("E_TOK_SPECIAL", QFW_E_DATA,
+            "%s: model.unk_token: '%s' is not in model.vocab", file, unk);
+    for (int i = 0; i < 256; i++) {
+        snprintf(name, sizeof name, "<0x%02X>", (unsigned)i);
+        out->byte[i] = vocab_find(v, name, strlen(name));
+    }
+    QFW_TRY(load_merges(json_node_member(model, "merges"), file, out));
+    out->cuts = !out->ignore_merges && can_cut(out);
+    return find_whole(out);
+}
+
+void bpe_free(bpe *b) {
+    mem_free(b->merge);
+    mem_free(b->whole);
+    *b = (bpe){0};
 }
 
 /* --- a word --- */
@@ -264,17 +323,26 @@ static uint8_t marked(const uint8_t *tag, size_t n) {
     return 0;
 }
 
-qfw_status bpe_encode(const bpe *b, bpe_work *w, tagged_view word, ids *out) {
-    const int32_t whole = b->ignore_merges ? vocab_find(b->words, word.s, word.n) : -1;
-    if (whole >= 0) return ids_add(out, whole, marked(word.tag, word.n)) ? QFW_E_NOMEM : QFW_OK;
-    QFW_TRY(start_symbols(b, w, word));
-    QFW_TRY(merge_all(b, w));
+static qfw_status encode_word(const bpe *b, bpe_work *w, tagged_view word, ids *out) {
+    const int32_t whole = vocab_find(b->words, word.s, word.n);
+    if (whole >= 0 && (b->ignore_merges || b->whole[whole]))
+        return ids_add(out, whole, marked(word.tag, word.n)) ? QFW_E_NOMEM : QFW_OK;
+    QFW_TRY(merge_word(b, w, word.s, word.n));
     size_t at = 0;
     for (size_t i = 0; i < w->n_symbols; i++) {
         const struct bpe_symbol *s = &w->symbol[i];
         if (s->id < 0) continue;
         if (ids_add(out, s->id, marked(word.tag + at, s->n))) return QFW_E_NOMEM;
         at += s->n;
+    }
+    return QFW_OK;
+}
+
+qfw_status bpe_encode(const bpe *b, bpe_work *w, tagged_view word, ids *out) {
+    if (!b->cuts) return encode_word(b, w, word, out);
+    for (size_t from = 0, n; from < word.n; from += n) {
+        n = word_end(word.s + from, word.n - from);
+        QFW_TRY(encode_word(b, w, tagged_part(word, from, from + n), out));
     }
     return QFW_OK;
 }

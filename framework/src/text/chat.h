@@ -1,5 +1,5 @@
-/* chat.h -- the chat templates that qfw knows, by name: they are code here, a model's Jinja is
- * never run.
+/* chat.h -- the chat templates that qfw knows, by name, and those that an INI declares: they are
+ * strings here, a model's Jinja is never run.
  *
  * A template is chosen by the SHA-256 of the Jinja text that it mirrors, or by name in the INI.
  */
@@ -16,11 +16,24 @@ typedef struct chat_message {
 enum { CHAT_SYSTEM_ERROR = 0, CHAT_SYSTEM_FOLD = 1 };
 
 typedef struct chat_template chat_template;
-/* "phi3-mini", "phi3-medium"; NULL: unknown. */
+/* "phi3-mini", "phi3-medium", "phi3-april", "phi3.5", "phi4", "phi4-mini"; NULL: unknown. */
 const chat_template *chat_by_name(const char *name);
-/* By the Jinja text of a tokenizer_config.json; NULL: not one of ours. */
+/* By the Jinja text of a tokenizer's files; NULL: not one of ours. */
 const chat_template *chat_by_jinja(const char *jinja);
+/* Of a declared one "declared-" and 12 digits of what it says. */
 const char *chat_name(const chat_template *c);
+int chat_is_declared(const chat_template *c);
+
+/* A template as an INI declares it. A turn is a text around one "{content}"; a system turn that is
+ * "" is none. `prompt` invites the assistant, `end` ends what is not to be continued. */
+typedef struct chat_declaration {
+    const char *start, *system, *user, *assistant, *prompt, *end;
+} chat_declaration;
+/* How often a turn's text says "{content}". */
+size_t chat_contents(const char *turn);
+/* The turns say it once each. chat_undeclare frees. */
+qfw_status chat_declare(const chat_declaration *d, chat_template **out);
+void chat_undeclare(chat_template *c);
 
 /* One rendered piece: template text (special-aware) or a message's content (plain text), and
  * whether the model is to learn it when only the assistant is trained. */
@@ -44,12 +57,17 @@ typedef struct chat_problem {
 int chat_check(const chat_template *c, const chat_message *m, size_t n, int system_policy,
     chat_problem *problem);
 
-/* Append the pieces of messages that chat_check accepts, else E_DATA_FIELD. generation_prompt = 1:
- * end ready for the assistant. eos: the tokenizer's, NULL if it has none. A folded system turn
- * stands in front of the user's content, a blank line between. allow_special = 1: contents are
- * special-aware too. */
-qfw_status chat_apply(const chat_template *c, const chat_message *m, size_t n, const char *eos,
-    int generation_prompt, int system_policy, int allow_special, chat_render *out);
+/* How a conversation is rendered. */
+typedef struct chat_opts {
+    const char *bos, *eos; /* the tokenizer's; NULL: it has none */
+    int generation_prompt; /* 1: end ready for the assistant */
+    int system_policy; /* CHAT_SYSTEM_*; folded: before the user's content, a blank line between */
+    int allow_special; /* 1: contents are special-aware too */
+} chat_opts;
+/* Append the pieces of messages that chat_check accepts, else E_DATA_FIELD; E_TOK_SPECIAL where the
+ * template needs a token that the tokenizer does not name. */
+qfw_status chat_apply(
+    const chat_template *c, const chat_message *m, size_t n, const chat_opts *o, chat_render *out);
 void chat_render_free(chat_render *r);
 
 #endif

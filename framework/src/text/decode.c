@@ -6,7 +6,14 @@
 #include "text/parts.h"
 #include "text/unicode.h"
 
-enum { DECODE_REPLACE, DECODE_BYTE_FALLBACK, DECODE_FUSE, DECODE_STRIP, DECODE_BYTE_LEVEL };
+enum {
+    DECODE_REPLACE,
+    DECODE_BYTE_FALLBACK,
+    DECODE_FUSE,
+    DECODE_STRIP,
+    DECODE_BYTE_LEVEL,
+    DECODE_METASPACE
+};
 enum { MAX_STEPS = 16 };
 
 static const char replacement[] = "\xef\xbf\xbd"; /* U+FFFD */
@@ -28,15 +35,27 @@ static qfw_status load_values(decoder_step *s, const json_node *v, const char *f
     return s->from && s->to ? QFW_OK : QFW_E_NOMEM;
 }
 
+/* start = 1: the first token loses its blanks, for one was put in front. */
+static qfw_status load_metaspace(decoder_step *s, const json_node *v, const char *file) {
+    const char *blank = part_str(v, "replacement"), *scheme = part_str(v, "prepend_scheme");
+    if (!blank || !*blank) return part_unsupported(file, "decoder", "Metaspace without its string");
+    s->start = !scheme || strcmp(scheme, "never") != 0;
+    s->from = mem_strdup(blank);
+    s->to = mem_strdup(" ");
+    return s->from && s->to ? QFW_OK : QFW_E_NOMEM;
+}
+
 static qfw_status load_step(const json_node *v, const char *file, decoder *out) {
-    static const char *const types[] = {"Replace", "ByteFallback", "Fuse", "Strip", "ByteLevel"};
-    for (int kind = DECODE_REPLACE; kind <= DECODE_BYTE_LEVEL; kind++) {
+    static const char *const types[] = {
+        "Replace", "ByteFallback", "Fuse", "Strip", "ByteLevel", "Metaspace"};
+    for (int kind = DECODE_REPLACE; kind <= DECODE_METASPACE; kind++) {
         if (strcmp(part_type(v), types[kind]) != 0) continue;
         if (out->n >= MAX_STEPS) return part_unsupported(file, "decoder", "so many steps");
         if (mem_grow(&out->step, &out->cap, out->n + 1, sizeof *out->step)) return QFW_E_NOMEM;
         decoder_step *s = &out->step[out->n++];
         *s = (decoder_step){.kind = kind};
         if (kind == DECODE_REPLACE || kind == DECODE_STRIP) return load_values(s, v, file);
+        if (kind == DECODE_METASPACE) return load_metaspace(s, v, file);
         return QFW_OK;
     }
     return part_unsupported(file, "decoder", part_type(v));
@@ -188,8 +207,10 @@ static int run_step(const decoder_step *s, const strings *in, strings *out) {
     if (s->kind == DECODE_FUSE) return run_fuse(in, out);
     for (size_t i = 0; i < in->n; i++) {
         const tagged_view v = string_at(in, i);
-        const int bad = s->kind == DECODE_REPLACE ? text_replace(v, s->from, s->to, &out->text)
-                                                  : tagged_copy(&out->text, strip(s, v));
+        const int bare = s->kind == DECODE_METASPACE && s->start && i == 0;
+        const int bad = s->kind == DECODE_STRIP
+                            ? tagged_copy(&out->text, strip(s, v))
+                            : text_replace(v, s->from, bare ? "" : s->to, &out->text);
         if (bad || end_string(out)) return -1;
     }
     return 0;

@@ -221,7 +221,8 @@ static qfw_status check_template(qfw_encoder *e, const char *ptr) {
         return fail_at(e, ptr,
             "a list of messages, but the tokenizer's chat template is not one that is known here; "
             "hint: [data] chat_template, or rows of text");
-    if (!e->template_checked && jinja && chat_by_jinja(jinja) != e->o->chat)
+    if (!e->template_checked && jinja && !chat_is_declared(e->o->chat) &&
+        chat_by_jinja(jinja) != e->o->chat)
         log_line(QFW_LOG_WARN,
             "%s: messages are rendered by the template %s; the tokenizer's own is another", e->path,
             chat_name(e->o->chat));
@@ -247,8 +248,12 @@ static qfw_status encode_messages(
     qfw_encoder *e, const char *ptr, size_t n, int generation_prompt, ids *out) {
     chat_render r = {0};
     out->n = 0;
-    qfw_status status = chat_apply(e->o->chat, e->message, n, eos_text(e), generation_prompt,
-        e->o->system_policy, e->o->allow_special, &r);
+    const chat_opts o = {.bos = tokenizer_token(e->o->tok, tokenizer_bos(e->o->tok)),
+        .eos = eos_text(e),
+        .generation_prompt = generation_prompt,
+        .system_policy = e->o->system_policy,
+        .allow_special = e->o->allow_special};
+    qfw_status status = chat_apply(e->o->chat, e->message, n, &o, &r);
     if (status == QFW_OK && mem_grow(&e->part, &e->part_cap, r.n, sizeof *e->part))
         status = QFW_E_NOMEM;
     for (size_t i = 0; status == QFW_OK && i < r.n; i++)

@@ -14,11 +14,13 @@
 #include "text/tokenizer.h"
 
 /* --- vocab.c: strings and their ids --- */
-
 typedef struct vocabulary {
     const char **text; /* by id, the base vocabulary and the added tokens; from the arena */
     char *arena;
-    int32_t *slot; /* hash table of the base vocabulary: id + 1; 0 is empty */
+    struct vocab_slot { /* hash table of the base vocabulary */
+        uint32_t hash;
+        int32_t next_id; /* id + 1; 0: empty */
+    } * slot;
     size_t n, n_base, n_slots, longest;
 } vocabulary;
 
@@ -103,6 +105,8 @@ typedef struct bpe {
     int32_t unk; /* -1: none */
     int fuse_unk, byte_fallback, ignore_merges;
     int32_t byte[256]; /* ids of <0x00> .. <0xFF>; -1: none */
+    uint8_t *whole;    /* by id: its own text is merged into the token */
+    int cuts;          /* no merge reaches over the place before a "\u2581": words are cut there */
 } bpe;
 
 typedef struct bpe_work { /* scratch of one call */
@@ -113,11 +117,12 @@ typedef struct bpe_work { /* scratch of one call */
     struct bpe_candidate {
         uint32_t rank, at;
         int32_t id;
+        uint64_t pair;
     } * heap;
     size_t n_symbols, symbol_cap, n_heap, heap_cap;
 } bpe_work;
 
-/* Whether the model is one that is built here. Files older than `type` have merges instead. */
+/* Whether it is a BPE that is built here. */
 qfw_status bpe_check(const json_node *model, const char *file);
 qfw_status bpe_load(const json_node *model, const char *file, const vocabulary *v, bpe *out);
 void bpe_free(bpe *b);
@@ -132,18 +137,23 @@ typedef struct pre_step {
     int removed, invert; /* what matches, or what does not, is thrown away */
 } pre_step;
 
+/* Where Metaspace puts a blank in front: before no piece, the text's first, each. */
+enum { PREPEND_NEVER = 0, PREPEND_FIRST, PREPEND_ALWAYS };
+
 typedef struct pretokenizer {
     pre_step *step;
     size_t n, cap;
     int byte_level, prefix_space;
     pattern *words; /* of ByteLevel with use_regex; else NULL */
+    char *blank;    /* of Metaspace: the character for a blank; else NULL */
+    int prepend, cut_blanks;
 } pretokenizer;
 
 qfw_status pretokenizer_load(const json_node *v, const char *file, pretokenizer *out);
 void pretokenizer_free(pretokenizer *p);
-/* Cut and encode one piece of normalised text. */
+/* Cut and encode one piece of normalised text; first: the whole text begins with it. */
 qfw_status pretokenizer_run(
-    const pretokenizer *p, const bpe *b, bpe_work *w, tagged_view piece, ids *out);
+    const pretokenizer *p, const bpe *b, bpe_work *w, tagged_view piece, int first, ids *out);
 /* The byte that a character stands for in byte-level text, or -1; and the other way round. */
 int byte_of_char(uint32_t c);
 uint32_t char_of_byte(uint8_t byte);

@@ -1,5 +1,5 @@
 /* pretokenize.c -- the pre-tokenizer of a tokenizer.json: Split, then ByteLevel, which writes each
- * byte as a printable character. */
+ * byte as a printable character, or Metaspace, which writes a blank as one. */
 #include <string.h>
 
 #include "base/error.h"
@@ -57,12 +57,37 @@ static qfw_status load_byte_level(const json_node *v, const char *file, pretoken
     return pattern_compile(gpt2_words, 0, file, &out->words);
 }
 
+/* Files older than prepend_scheme have add_prefix_space, which is always. */
+static qfw_status load_metaspace(const json_node *v, const char *file, pretokenizer *out) {
+    static const char *const schemes[] = {"never", "first", "always"};
+    const char *blank = part_str(v, "replacement"), *scheme = part_str(v, "prepend_scheme");
+    uint32_t c = 0;
+    if (!blank || !*blank || utf8_read(blank, strlen(blank), &c) != strlen(blank))
+        return part_unsupported(
+            file, "pre_tokenizer", "Metaspace whose replacement is not one character");
+    out->prepend = PREPEND_ALWAYS;
+    if (scheme) {
+        int i = PREPEND_NEVER;
+        while (i <= PREPEND_ALWAYS && strcmp(schemes[i], scheme) != 0) i++;
+        if (i > PREPEND_ALWAYS) return part_unsupported(file, "pre_tokenizer", scheme);
+        out->prepend = i;
+    }
+    if (!part_flag(v, "add_prefix_space", 1) && out->prepend != PREPEND_NEVER)
+        return part_unsupported(file, "pre_tokenizer",
+            "Metaspace with add_prefix_space = false and a prepend_scheme but never");
+    out->cut_blanks = part_flag(v, "split", 1);
+    out->blank = mem_strdup(blank);
+    return out->blank ? QFW_OK : QFW_E_NOMEM;
+}
+
 static qfw_status load_step(const json_node *v, const char *file, pretokenizer *out) {
     const char *type = part_type(v);
-    if (out->byte_level) return part_unsupported(file, "pre_tokenizer", "a step after ByteLevel");
+    if (out->byte_level || out->blank)
+        return part_unsupported(file, "pre_tokenizer", "a step after ByteLevel or Metaspace");
     if (out->n >= MAX_STEPS) return part_unsupported(file, "pre_tokenizer", "so many steps");
     if (!strcmp(type, "Split")) return load_split(v, file, out);
     if (!strcmp(type, "ByteLevel")) return load_byte_level(v, file, out);
+    if (!strcmp(type, "Metaspace")) return load_metaspace(v, file, out);
     return part_unsupported(file, "pre_tokenizer", type);
 }
 
@@ -78,6 +103,7 @@ qfw_status pretokenizer_load(const json_node *v, const char *file, pretokenizer 
 void pretokenizer_free(pretokenizer *p) {
     for (size_t i = 0; i < p->n; i++) pattern_free(p->step[i].cut);
     pattern_free(p->words);
+    mem_free(p->blank);
     mem_free(p->step);
     *p = (pretokenizer){0};
 }
@@ -88,6 +114,7 @@ typedef struct pre_run {
     const pretokenizer *p;
     const bpe *b;
     bpe_work *w;
+    const char *first; /* where the text begins; NULL: not here */
     ids *out;
 } pre_run;
 
@@ -123,9 +150,38 @@ static qfw_status run_words(const pre_run *r, const pattern *cut, tagged_view pi
     return status;
 }
 
-/* ByteLevel, or its absence: what comes after the last Split. */
+/* The words of a piece whose blanks are written: each begins with one, but the first. */
+static qfw_status run_blanks(const pre_run *r, tagged_view piece) {
+    const size_t n = strlen(r->p->blank);
+    size_t from = 0;
+    for (size_t i = 1; r->p->cut_blanks && i + n <= piece.n; i++) {
+        if (memcmp(piece.s + i, r->p->blank, n) != 0) continue;
+        QFW_TRY(bpe_encode(r->b, r->w, tagged_part(piece, from, i), r->out));
+        from = i;
+    }
+    return bpe_encode(r->b, r->w, tagged_part(piece, from, piece.n), r->out);
+}
+
+static qfw_status run_metaspace(const pre_run *r, tagged_view piece) {
+    const char *blank = r->p->blank;
+    const size_t n = strlen(blank);
+    const int leads =
+        piece.s[0] == ' ' || (piece.n >= n && !memcmp(piece.s, blank, n)); /* one is there */
+    const int wanted =
+        r->p->prepend == PREPEND_ALWAYS || (r->p->prepend == PREPEND_FIRST && piece.s == r->first);
+    tagged text = {0};
+    qfw_status status = QFW_E_NOMEM;
+    if (!(wanted && !leads && tagged_add(&text, blank, n, piece.tag[0])) &&
+        !text_replace(piece, " ", blank, &text))
+        status = run_blanks(r, tagged_all(&text));
+    tagged_free(&text);
+    return status;
+}
+
+/* What comes after the last Split: ByteLevel, Metaspace, or neither. */
 static qfw_status run_last(const pre_run *r, tagged_view piece) {
     tagged prefixed = {0};
+    if (r->p->blank) return run_metaspace(r, piece);
     if (!r->p->prefix_space || piece.s[0] == ' ') return run_words(r, r->p->words, piece);
     qfw_status status = QFW_E_NOMEM;
     if (!tagged_add(&prefixed, " ", 1, piece.tag[0]) && !tagged_copy(&prefixed, piece))
@@ -150,7 +206,7 @@ static qfw_status run_step(const pre_run *r, size_t step, tagged_view piece) {
 }
 
 qfw_status pretokenizer_run(
-    const pretokenizer *p, const bpe *b, bpe_work *w, tagged_view piece, ids *out) {
-    const pre_run r = {p, b, w, out};
+    const pretokenizer *p, const bpe *b, bpe_work *w, tagged_view piece, int first, ids *out) {
+    const pre_run r = {p, b, w, first ? piece.s : NULL, out};
     return piece.n ? run_step(&r, 0, piece) : QFW_OK;
 }

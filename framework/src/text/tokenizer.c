@@ -23,27 +23,29 @@ static qfw_status add_match(encoding *e, const added_match *m) {
     return ids_add(e->out, m->token->id, mark) ? QFW_E_NOMEM : QFW_OK;
 }
 
-/* Normalised text between two added tokens: cut at those that match only now. */
-static qfw_status encode_normal(encoding *e, tagged_view text) {
+/* Normalised text between two added tokens: cut at those that match only now. first: the text that
+ * is encoded begins here. */
+static qfw_status encode_normal(encoding *e, tagged_view text, int first) {
     const tokenizer *t = e->t;
     size_t scan = 0, done = 0;
     added_match m;
     while (added_next(&t->extra, &t->extra.normal, text, &scan, &m)) {
         if (done < m.start)
-            QFW_TRY(pretokenizer_run(
-                &t->pre, &t->model, &e->work, tagged_part(text, done, m.start), e->out));
+            QFW_TRY(pretokenizer_run(&t->pre, &t->model, &e->work, tagged_part(text, done, m.start),
+                first && done == 0, e->out));
         QFW_TRY(add_match(e, &m));
         done = m.stop;
     }
     if (done >= text.n) return QFW_OK;
-    return pretokenizer_run(&t->pre, &t->model, &e->work, tagged_part(text, done, text.n), e->out);
+    return pretokenizer_run(
+        &t->pre, &t->model, &e->work, tagged_part(text, done, text.n), first && done == 0, e->out);
 }
 
-static qfw_status encode_segment(encoding *e, tagged_view text) {
+static qfw_status encode_segment(encoding *e, tagged_view text, int first) {
     e->segment.n = 0;
     if (tagged_copy(&e->segment, text)) return QFW_E_NOMEM;
     QFW_TRY(normalizer_run(&e->t->norm, &e->segment, &e->spare));
-    return encode_normal(e, tagged_all(&e->segment));
+    return encode_normal(e, tagged_all(&e->segment), first);
 }
 
 static qfw_status encode_text(encoding *e) {
@@ -51,11 +53,11 @@ static qfw_status encode_text(encoding *e) {
     size_t scan = 0, done = 0;
     added_match m;
     while (added_next(&e->t->extra, &e->t->extra.raw, text, &scan, &m)) {
-        if (done < m.start) QFW_TRY(encode_segment(e, tagged_part(text, done, m.start)));
+        if (done < m.start) QFW_TRY(encode_segment(e, tagged_part(text, done, m.start), done == 0));
         QFW_TRY(add_match(e, &m));
         done = m.stop;
     }
-    return done < text.n ? encode_segment(e, tagged_part(text, done, text.n)) : QFW_OK;
+    return done < text.n ? encode_segment(e, tagged_part(text, done, text.n), done == 0) : QFW_OK;
 }
 
 static qfw_status join_parts(encoding *e, const text_part *parts, size_t n_parts) {

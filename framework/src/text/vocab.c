@@ -19,17 +19,20 @@ static uint32_t hash(const char *s, size_t n) {
 
 int32_t vocab_find(const vocabulary *v, const char *s, size_t n) {
     if (n > v->longest) return -1;
-    for (size_t i = hash(s, n) & (v->n_slots - 1); v->slot[i]; i = (i + 1) & (v->n_slots - 1)) {
-        const int32_t id = v->slot[i] - 1;
-        if (strlen(v->text[id]) == n && !memcmp(v->text[id], s, n)) return id;
+    const uint32_t h = hash(s, n);
+    for (size_t i = h & (v->n_slots - 1); v->slot[i].next_id; i = (i + 1) & (v->n_slots - 1)) {
+        const int32_t id = v->slot[i].next_id - 1;
+        if (v->slot[i].hash == h && strlen(v->text[id]) == n && !memcmp(v->text[id], s, n))
+            return id;
     }
     return -1;
 }
 
 static void add_slot(vocabulary *v, int32_t id) {
-    size_t i = hash(v->text[id], strlen(v->text[id])) & (v->n_slots - 1);
-    while (v->slot[i]) i = (i + 1) & (v->n_slots - 1);
-    v->slot[i] = id + 1;
+    const uint32_t h = hash(v->text[id], strlen(v->text[id]));
+    size_t i = h & (v->n_slots - 1);
+    while (v->slot[i].next_id) i = (i + 1) & (v->n_slots - 1);
+    v->slot[i] = (struct vocab_slot){h, id + 1};
 }
 
 /* Token `text` gets `id`; the string is copied to *end of the arena. `taken` is the error of an id

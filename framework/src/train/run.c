@@ -70,9 +70,56 @@ static qfw_status open_model(run *r) {
     return fit_max_length(r);
 }
 
+/* The turns first. */
+static const char *const chat_keys[] = {
+    "chat_system", "chat_user", "chat_assistant", "chat_start", "chat_prompt", "chat_end"};
+enum { N_CHAT_KEYS = sizeof chat_keys / sizeof chat_keys[0], N_TURNS = 3 };
+
+/* The template that the keys declare; all that is wrong with them at once. */
+static qfw_status declare_chat(run *r) {
+    const qfw_cfg *data = run_cfg(r, SECTION_DATA);
+    char *text[N_CHAT_KEYS] = {NULL};
+    qfw_status status = QFW_OK, one;
+    err_clear();
+    for (size_t i = 0; i < N_CHAT_KEYS; i++) {
+        one = cfg_unescaped(r->ini, data, chat_keys[i], &text[i]);
+        const size_t n = one == QFW_OK ? chat_contents(text[i]) : 0;
+        const int is_turn = i < N_TURNS && (i > 0 || *cfg_text(data, chat_keys[i]));
+        if (one == QFW_OK && n != (size_t)is_turn)
+            one = cfg_problem(r->ini, data, chat_keys[i], "found {content} %zu times, wanted it %s",
+                n, is_turn ? "once" : "nowhere");
+        if (status == QFW_OK) status = one;
+    }
+    const chat_declaration d = {.system = text[0],
+        .user = text[1],
+        .assistant = text[2],
+        .start = text[3],
+        .prompt = text[4],
+        .end = text[5]};
+    if (status == QFW_OK) status = chat_declare(&d, &r->declared_chat);
+    for (size_t i = 0; i < N_CHAT_KEYS; i++) mem_free(text[i]);
+    r->chat = r->declared_chat;
+    return status;
+}
+
+/* A run that has its template from elsewhere has no use for the keys. */
+static qfw_status drop_chat_keys(run *r) {
+    qfw_cfg *data = r->sections[SECTION_DATA].cfg;
+    for (size_t i = 0; i < N_CHAT_KEYS; i++) {
+        if (*cfg_text(data, chat_keys[i]))
+            return cfg_problem(r->ini, data, chat_keys[i],
+                "it counts with chat_template = declared, which is %s",
+                cfg_text(data, "chat_template"));
+        cfg_drop(data, chat_keys[i]);
+    }
+    return QFW_OK;
+}
+
 static qfw_status open_text(run *r) {
     const char *wanted = text_of(r, SECTION_DATA, "chat_template");
     QFW_TRY(tokenizer_open(text_of(r, SECTION_MODEL, "path"), r->facts.vocab, &r->tok));
+    if (!strcmp(wanted, "declared")) return declare_chat(r);
+    QFW_TRY(drop_chat_keys(r));
     if (strcmp(wanted, "auto")) {
         r->chat = chat_by_name(wanted);
     } else if (tokenizer_chat_template(r->tok)) {
@@ -361,6 +408,7 @@ void run_close(run *r) {
     if (r->trainer) r->trainer->destroy(r->trainer_inst);
     if (r->model) r->model->destroy(r->model_inst);
     tokenizer_close(r->tok);
+    chat_undeclare(r->declared_chat);
     json_destroy(r->model_config);
     option_free(r->sections, MAX_SECTIONS);
     ini_destroy(r->ini);

@@ -96,7 +96,8 @@ typedef struct run {
     st_file *files; /* the checkpoint, between weights_open and weights_load */
 
     tokenizer *tok;
-    const chat_template *chat;
+    const chat_template *chat;    /* NULL: none that is known */
+    chat_template *declared_chat; /* owned; NULL: it is one of ours */
     dataset *train, *eval;
     near_facts near; /* of the two */
     packing *units;  /* of train: what is counted as one of a batch */
