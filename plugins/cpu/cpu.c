@@ -14,24 +14,20 @@
 
 #include "qfw/plugin.h"
 
-typedef struct cpu_kernel {
-    uint32_t (*supports)(const qfw_op *op);
-    uint64_t (*workspace)(const qfw_inst *be, const qfw_op *op);
-    qfw_status (*run)(const cpu_call *c);
-} cpu_kernel;
-
 static uint64_t no_workspace(const qfw_inst *be, const qfw_op *op) {
     (void)be;
     (void)op;
     return 0;
 }
 
-#define ROW(name)                                                                                  \
-    { cpu_##name##_supports, cpu_##name##_workspace, cpu_##name }
-#define PLAIN(name)                                                                                \
-    { cpu_##name##_supports, no_workspace, cpu_##name }
+#define ROW_KEEPS(name, kept)                                                                      \
+    { cpu_##name##_supports, cpu_##name##_workspace, cpu_##name, kept }
+#define ROW(name) ROW_KEEPS(name, 0)
+#define PLAIN_KEEPS(name, kept)                                                                    \
+    { cpu_##name##_supports, no_workspace, cpu_##name, kept }
+#define PLAIN(name) PLAIN_KEEPS(name, 0)
 static const cpu_kernel kernels[QFW_OP_END] = {
-    [QFW_OP_GEMM] = ROW(gemm_op),
+    [QFW_OP_GEMM] = ROW_KEEPS(gemm_op, 1 << 1),
     [QFW_OP_QMATMUL] = ROW(qmatmul),
     [QFW_OP_QMATMUL_DX] = ROW(qmatmul_dx),
     [QFW_OP_LORA] = ROW(lora),
@@ -43,10 +39,10 @@ static const cpu_kernel kernels[QFW_OP_END] = {
     [QFW_OP_SWIGLU_BWD] = PLAIN(swiglu_bwd),
     [QFW_OP_ATTN] = ROW(attn),
     [QFW_OP_ATTN_BWD] = ROW(attn_bwd),
-    [QFW_OP_EMBED] = PLAIN(embed),
+    [QFW_OP_EMBED] = PLAIN_KEEPS(embed, 1 << 0),
     [QFW_OP_EMBED_BWD] = PLAIN(embed_bwd),
-    [QFW_OP_TOKEN_LOGPROB] = ROW(token_logprob),
-    [QFW_OP_TOKEN_LOGPROB_BWD] = ROW(token_logprob_bwd),
+    [QFW_OP_TOKEN_LOGPROB] = ROW_KEEPS(token_logprob, 1 << 1),
+    [QFW_OP_TOKEN_LOGPROB_BWD] = ROW_KEEPS(token_logprob_bwd, 1 << 2),
     [QFW_OP_ADAMW] = PLAIN(adamw),
     [QFW_OP_QUANT8] = PLAIN(quant8),
     [QFW_OP_DEQUANT8] = PLAIN(dequant8),
@@ -214,12 +210,14 @@ static void *cpu_host_ptr(qfw_inst *be, qfw_mem *mem) {
 static uint32_t cpu_supports(qfw_inst *be, const qfw_op *op) {
     (void)be;
     if (op->code >= QFW_OP_END || !kernels[op->code].run) return QFW_SUPPORT_NO;
-    return kernels[op->code].supports(op);
+    const cpu_kernel *k = &kernels[op->code];
+    return cpu_has_half(op) ? cpu_wide_supports(op, k) : k->supports(op);
 }
 
 static uint64_t cpu_workspace_size(qfw_inst *be, const qfw_op *op) {
     if (op->code >= QFW_OP_END || !kernels[op->code].run) return 0;
-    return kernels[op->code].workspace(be, op);
+    const cpu_kernel *k = &kernels[op->code];
+    return cpu_has_half(op) ? cpu_wide_workspace(be, op, k) : k->workspace(be, op);
 }
 
 static qfw_status cpu_run(qfw_inst *be, qfw_queue *q, const qfw_op *const *ops, uint32_t n,
@@ -231,7 +229,8 @@ static qfw_status cpu_run(qfw_inst *be, qfw_queue *q, const qfw_op *const *ops, 
         if (op->code >= QFW_OP_END || !kernels[op->code].run)
             return qfw_fail(be->host, QFW_E_UNSUPPORTED, "cpu: there is no op %u", op->code);
         const cpu_call call = {be, op, scratch};
-        QFW_TRY(kernels[op->code].run(&call));
+        const cpu_kernel *k = &kernels[op->code];
+        QFW_TRY(cpu_has_half(op) ? cpu_wide_run(&call, k) : k->run(&call));
     }
     return QFW_OK;
 }
@@ -255,7 +254,7 @@ static const qfw_component cpu_component = {
     .size = sizeof cpu_component,
     .kind = QFW_KIND_BACKEND,
     .name = "cpu",
-    .summary = "any CPU, through OpenBLAS; fp32",
+    .summary = "any CPU, through OpenBLAS; bf16 and fp16 are kept in 16 bits and computed in fp32",
     .iface = &cpu_backend,
 };
 static const qfw_component *const cpu_components[] = {&cpu_component};

@@ -12,6 +12,13 @@
 #include "qfw/ops_nn.h"
 #include "qfw/ops_prim.h"
 
+/* Before a static function: built for several instruction sets, chosen when it is loaded. */
+#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__clang__)
+#    define MANY_ISAS __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#    define MANY_ISAS
+#endif
+
 struct qfw_mem {
     void *data;
     uint64_t bytes;
@@ -28,6 +35,14 @@ typedef struct cpu_call {
     const qfw_op *op;
     char *workspace; /* as many bytes as the op's row in the table asked for */
 } cpu_call;
+
+/* What the backend knows of an op: a row of cpu.c's table. */
+typedef struct cpu_kernel {
+    uint32_t (*supports)(const qfw_op *op);
+    uint64_t (*workspace)(const qfw_inst *be, const qfw_op *op);
+    qfw_status (*run)(const cpu_call *c);
+    uint32_t kept; /* a bit for each input of 16 bits that it reads by cpu_widen_rows */
+} cpu_kernel;
 
 static inline float *cpu_f32(const qfw_tensor *t) {
     return (float *)((char *)t->mem->data + t->offset);
@@ -64,6 +79,27 @@ uint64_t cpu_gemm_workspace(const qfw_inst *be, int trans_a, int64_t m, int64_t 
 void cpu_sgemm(const cpu_matmul *p);
 /* Once, before the first product: how many rows OpenBLAS treats alike. */
 qfw_status cpu_probe_sgemm(const qfw_host *h);
+
+/* y = a * op(w) as p says but for b, which w is: one of 16 bits a slab at a time. */
+void cpu_gemm_rows(
+    const cpu_call *c, const cpu_matmul *p, const qfw_tensor *w, char *workspace, float *slab);
+
+/* --- wide.c: operands of 16 bits --- */
+
+int cpu_is_half(const qfw_tensor *t); /* BF16 or F16; NULL: no */
+int cpu_has_half(const qfw_op *op);
+float cpu_round(float v, uint32_t dtype); /* to BF16 or F16, to nearest even, and back; else v */
+void cpu_widen(const uint16_t *from, uint32_t dtype, float *to, int64_t n);
+/* The kernel on an op that has some. */
+uint32_t cpu_wide_supports(const qfw_op *op, const cpu_kernel *k);
+uint64_t cpu_wide_workspace(const qfw_inst *be, const qfw_op *op, const cpu_kernel *k);
+qfw_status cpu_wide_run(const cpu_call *c, const cpu_kernel *k);
+/* Rows of w[R,C] from row0 on as fp32, *ld apart: its own, or widened into `slab`, which has room
+ * for cpu_slab_bytes; at most cpu_slab_rows then. */
+const float *cpu_widen_rows(
+    const cpu_call *c, const qfw_tensor *w, int64_t row0, int64_t rows, float *slab, int64_t *ld);
+int64_t cpu_slab_rows(const qfw_tensor *w);
+uint64_t cpu_slab_bytes(const qfw_tensor *w); /* 0 for one of fp32 */
 
 /* --- dropout.c --- */
 

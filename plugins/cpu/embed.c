@@ -12,9 +12,15 @@ static void embed_item(void *arg, uint32_t item, uint32_t worker) {
     const int32_t *tokens = cpu_i32(op->in[1]);
     const int64_t past = cpu_min(y->dim[0], ((int64_t)item + 1) * ROWS);
     (void)worker;
-    for (int64_t r = (int64_t)item * ROWS; r < past; r++)
-        memcpy(cpu_f32(y) + r * y->stride[0], cpu_f32(table) + tokens[r] * table->stride[0],
-            (size_t)y->dim[1] * sizeof(float));
+    for (int64_t r = (int64_t)item * ROWS; r < past; r++) {
+        float *to = cpu_f32(y) + r * y->stride[0];
+        const int64_t at = tokens[r] * table->stride[0];
+        if (cpu_is_half(table))
+            cpu_widen(
+                (const uint16_t *)(const void *)cpu_u8(table) + at, table->dtype, to, y->dim[1]);
+        else
+            memcpy(to, cpu_f32(table) + at, (size_t)y->dim[1] * sizeof(float));
+    }
 }
 
 uint32_t cpu_embed_supports(const qfw_op *op) { return cpu_support(op); }

@@ -137,38 +137,61 @@ void cpu_gemm(const cpu_call *c, const cpu_matmul *p, char *workspace) {
     cpu_parallel(c, cpu_panels(p->m, PANEL_ROWS) * job.col_panels, gemm_item, &job);
 }
 
+void cpu_gemm_rows(
+    const cpu_call *c, const cpu_matmul *p, const qfw_tensor *w, char *workspace, float *slab) {
+    const int64_t step = cpu_is_half(w) ? cpu_slab_rows(w) : w->dim[0];
+    int64_t row = 0;
+    do {
+        cpu_matmul q = *p;
+        const int64_t rows = cpu_min(step, w->dim[0] - row);
+        q.b = cpu_widen_rows(c, w, row, rows, slab, &q.ldb);
+        if (p->trans_b) {
+            q.n = rows;
+            q.y += row;
+        } else {
+            q.k = rows;
+            q.a += p->trans_a ? row * p->lda : row;
+            q.accumulate = p->accumulate || row > 0;
+        }
+        cpu_gemm(c, &q, workspace);
+        row += rows;
+    } while (row < w->dim[0]);
+}
+
 /* --- the op --- */
 
 uint32_t cpu_gemm_op_supports(const qfw_op *op) { return cpu_support(op); }
 
-uint64_t cpu_gemm_op_workspace(const qfw_inst *be, const qfw_op *op) {
+static uint64_t panel_workspace(const qfw_inst *be, const qfw_op *op) {
     const qfw_gemm_params *p = (const qfw_gemm_params *)op->params;
     return cpu_gemm_workspace(
         be, (int)p->trans_a, op->out[0]->dim[0], op->in[0]->dim[p->trans_a ? 0 : 1]);
+}
+
+uint64_t cpu_gemm_op_workspace(const qfw_inst *be, const qfw_op *op) {
+    return panel_workspace(be, op) + cpu_slab_bytes(op->in[1]);
 }
 
 qfw_status cpu_gemm_op(const cpu_call *c) {
     const qfw_op *op = c->op;
     const qfw_gemm_params *g = (const qfw_gemm_params *)op->params;
     const qfw_tensor *a = op->in[0], *b = op->in[1], *acc = op->in[2], *y = op->out[0];
-    const int64_t n = b->dim[g->trans_b ? 0 : 1];
     const cpu_matmul p = {.trans_a = (int)g->trans_a,
         .trans_b = (int)g->trans_b,
         .accumulate = acc != NULL,
         .m = y->dim[0],
-        .n = n,
+        .n = b->dim[g->trans_b ? 0 : 1],
         .k = a->dim[g->trans_a ? 0 : 1],
         .lda = a->stride[0],
-        .ldb = b->stride[0],
         .ldy = y->stride[0],
         .alpha = g->alpha,
         .a = cpu_f32(a),
-        .b = cpu_f32(b),
         .y = cpu_f32(y) + g->col0};
     if (acc && cpu_f32(acc) != cpu_f32(y))
         for (int64_t r = 0; r < y->dim[0]; r++)
             memcpy(cpu_f32(y) + r * y->stride[0], cpu_f32(acc) + r * acc->stride[0],
                 (size_t)y->dim[1] * sizeof(float));
-    cpu_gemm(c, &p, c->workspace);
+    float *slab = (float *)(void *)(c->workspace + panel_workspace(c->be, op));
+    cpu_gemm_rows(c, &p, b, c->workspace, slab);
     return QFW_OK;
 }

@@ -26,7 +26,7 @@ typedef struct packed {
     const void *absmax;
     const float *nested, *map, *code;
     float offset;
-    uint32_t block, nested_block;
+    uint32_t block, nested_block, compute;
     int64_t cols;
 } packed;
 
@@ -38,6 +38,7 @@ static packed unpack(const qfw_tensor *w) {
         .offset = (float)q->offset,
         .block = q->block,
         .nested_block = q->nested_block,
+        .compute = q->compute,
         .cols = w->dim[1]};
     if (q->nested_block) {
         p.nested =
@@ -57,7 +58,7 @@ static float scale_of(const packed *w, int64_t block) {
 /* `count` values of one block from flat place `at` on. */
 static void decode_run(const packed *w, int64_t at, int64_t count, float scale, float *out) {
     float table[16];
-    for (int i = 0; i < 16; i++) table[i] = w->code[i] * scale;
+    for (int i = 0; i < 16; i++) table[i] = cpu_round(w->code[i] * scale, w->compute);
     int64_t i = 0;
     if (at & 1 && count) out[i++] = table[w->codes[at / 2] & 15];
     const uint8_t *codes = w->codes + (at + i) / 2;

@@ -12,13 +12,15 @@ typedef struct panel {
     const qfw_op *op;
     const qfw_tensor *hidden, *w;
     const int32_t *labels;
-    float *x, *logits, *dx; /* [ROWS,C], [ROWS,V], then [ROWS,C] or, forward, [ROWS,V] */
+    float *x, *logits, *dx; /* [ROWS,C], [ROWS,V], then [ROWS,C] or, forward, [ROWS,V] or none */
+    float *slab;            /* of a w of 16 bits */
     int64_t row[ROWS], n;   /* the batch rows gathered here */
     int64_t cols, vocab;
 } panel;
 
-static panel make_panel(
-    const cpu_call *c, const qfw_tensor *hidden, const qfw_tensor *w, const qfw_tensor *labels) {
+/* dx_cols: how wide the panel's dx is. */
+static panel make_panel(const cpu_call *c, const qfw_tensor *hidden, const qfw_tensor *w,
+    const qfw_tensor *labels, int64_t dx_cols) {
     panel p = {.op = c->op,
         .hidden = hidden,
         .w = w,
@@ -28,6 +30,7 @@ static panel make_panel(
     p.x = (float *)(void *)c->workspace;
     p.logits = p.x + ROWS * p.cols;
     p.dx = p.logits + ROWS * p.vocab;
+    p.slab = p.dx + ROWS * dx_cols;
     return p;
 }
 
@@ -50,13 +53,11 @@ static void make_logits(const cpu_call *c, const panel *p) {
         .n = p->vocab,
         .k = p->cols,
         .lda = p->cols,
-        .ldb = p->w->stride[0],
         .ldy = p->vocab,
         .alpha = 1,
         .a = p->x,
-        .b = cpu_f32(p->w),
         .y = p->logits};
-    cpu_gemm(c, &product, NULL); /* whole panels need no workspace */
+    cpu_gemm_rows(c, &product, p->w, NULL, p->slab); /* whole panels need no workspace */
 }
 
 static void put(const qfw_tensor *t, int64_t row, double value) {
@@ -106,12 +107,13 @@ uint32_t cpu_token_logprob_supports(const qfw_op *op) { return cpu_support(op); 
 uint64_t cpu_token_logprob_workspace(const qfw_inst *be, const qfw_op *op) {
     (void)be;
     const int64_t logits = op->in[1]->dim[0] * (op->out[3] ? 2 : 1);
-    return sizeof(float) * (uint64_t)(ROWS * (op->in[0]->dim[1] + logits));
+    return sizeof(float) * (uint64_t)(ROWS * (op->in[0]->dim[1] + logits)) +
+           cpu_slab_bytes(op->in[1]);
 }
 
 qfw_status cpu_token_logprob(const cpu_call *c) {
     const qfw_op *op = c->op;
-    panel p = make_panel(c, op->in[0], op->in[1], op->in[2]);
+    panel p = make_panel(c, op->in[0], op->in[1], op->in[2], op->out[3] ? op->in[1]->dim[0] : 0);
     clear_outputs(op, op->in[0]->dim[0]);
     for (int64_t at = 0; gather(&p, &at);) {
         make_logits(c, &p);
@@ -144,7 +146,8 @@ uint32_t cpu_token_logprob_bwd_supports(const qfw_op *op) { return cpu_support(o
 
 uint64_t cpu_token_logprob_bwd_workspace(const qfw_inst *be, const qfw_op *op) {
     (void)be;
-    return sizeof(float) * (uint64_t)(ROWS * (2 * op->in[1]->dim[1] + op->in[2]->dim[0]));
+    return sizeof(float) * (uint64_t)(ROWS * (2 * op->in[1]->dim[1] + op->in[2]->dim[0])) +
+           cpu_slab_bytes(op->in[2]);
 }
 
 /* dw (+)= dz^T * x over this panel. */
@@ -167,7 +170,7 @@ static void add_dw(const cpu_call *c, const panel *p, const qfw_tensor *dw, int 
 qfw_status cpu_token_logprob_bwd(const cpu_call *c) {
     const qfw_op *op = c->op;
     const qfw_tensor *dh = op->out[0], *dw = op->out[1], *acc = op->in[5];
-    panel p = make_panel(c, op->in[1], op->in[2], op->in[3]);
+    panel p = make_panel(c, op->in[1], op->in[2], op->in[3], op->in[1]->dim[1]);
     for (int64_t r = 0; r < dh->dim[0]; r++)
         memset(cpu_f32(dh) + r * dh->stride[0], 0, (size_t)p.cols * sizeof(float));
     if (dw) {
@@ -187,13 +190,11 @@ qfw_status cpu_token_logprob_bwd(const cpu_call *c) {
             .n = p.cols,
             .k = p.vocab,
             .lda = p.vocab,
-            .ldb = p.w->stride[0],
             .ldy = p.cols,
             .alpha = 1,
             .a = p.logits,
-            .b = cpu_f32(p.w),
             .y = p.dx};
-        cpu_gemm(c, &product, NULL);
+        cpu_gemm_rows(c, &product, p.w, NULL, p.slab);
         for (int64_t i = 0; i < p.n; i++)
             memcpy(cpu_f32(dh) + p.row[i] * dh->stride[0], p.dx + i * p.cols,
                 (size_t)p.cols * sizeof(float));

@@ -8,12 +8,6 @@
 
 #include "cpu.h"
 
-#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__clang__)
-#    define MANY_ISAS __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#    define MANY_ISAS
-#endif
-
 enum { LANES = 16 };
 
 typedef union bits {

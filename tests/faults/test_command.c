@@ -50,7 +50,9 @@ static void c_ini(void **state) {
         {"train = rows.jsonl\n", "", "E_INI_[A-Z]+\\] .*data\\.train: missing, .*task = train"},
         {LR, LR "eval_strategy = steps\n", "E_INI_[A-Z]+\\] .*:15:17: .*names no file"},
         {"[adapter]\n", "[adapter]\nuse = none\n", "E_INI_[A-Z]+\\] .*:7:16: .*packed weights"},
-        {LR, LR "bf16 = true\n", "E_[A-Z_]+\\] .*/run\\.ini:15:8: .*bf16"},
+        {LR, LR "bf16 = true\nfp16 = true\n", "E_[A-Z_]+\\] .*/run\\.ini:16:8: .*beside bf16"},
+        {"[adapter]\n", "bnb_4bit_compute_dtype = bfloat16\n[adapter]\n",
+            "E_[A-Z_]+\\] .*:8:26: .*computes in fp32; hint: \\[trainer\\] bf16 = true"},
         /* C9 */
         {LR, LR "[trainer.dpo]\nbeta = 1\n", "E_INI_UNUSED\\] .*/run\\.ini:15:1: .*use = sft"},
         {LR, LR "beta = 0.1\n", "E_INI_UNKNOWN\\] .*/run\\.ini:15:1: key 'beta'"},

@@ -107,17 +107,17 @@ def build_model(config, rules):
     return model
 
 
-def nf4_model(config, rules):
-    """The same model saved and loaded again through bitsandbytes: NF4, double quantisation, compute dtype fp32."""
+def nf4_model(config, rules, dtype="float32"):
+    """The same model saved and loaded again through bitsandbytes: NF4, double quantisation, everything in `dtype`."""
     import bitsandbytes.nn.modules as bnb_modules
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
     bnb_modules.has_avx512bf16 = lambda: False  # the inference kernel's repack is lossy and has no gradient
     quant = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
-                               bnb_4bit_compute_dtype=torch.float32)
+                               bnb_4bit_compute_dtype=getattr(torch, dtype))
     with tempfile.TemporaryDirectory() as folder:
         build_model(config, rules).save_pretrained(folder)
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, quantization_config=quant,
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), quantization_config=quant,
                                                     attn_implementation="eager")
 
 

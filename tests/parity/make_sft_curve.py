@@ -31,7 +31,7 @@ def trained(model):
     return [(common.plain_name(n), p.data) for n, p in model.named_parameters() if p.requires_grad]
 
 
-def train(rows, lora=LORA, **more):
+def train(rows, lora=LORA, dtype="float32", **more):
     from datasets import Dataset
     from peft import LoraConfig
     from trl import SFTConfig, SFTTrainer
@@ -39,10 +39,10 @@ def train(rows, lora=LORA, **more):
     class Trainer(curves.Recorder, SFTTrainer):
         pass
 
-    model = common.nf4_model(CONFIG, RULES)
+    model = common.nf4_model(CONFIG, RULES, dtype)
     quant = common.quant_record(model)
     with tempfile.TemporaryDirectory() as out:
-        args = SFTConfig(output_dir=out, use_cpu=True, bf16=False, report_to=[], save_strategy="no", logging_steps=1,
+        args = SFTConfig(output_dir=out, use_cpu=True, bf16=dtype == "bfloat16", report_to=[], save_strategy="no", logging_steps=1,
                          disable_tqdm=True, gradient_checkpointing=False, max_length=None, **TRAIN, **more)
         trainer = Trainer(model=model, args=args, train_dataset=Dataset.from_list(rows), peft_config=LoraConfig(**lora),
                           processing_class=tokenizer(CONFIG["vocab_size"]))

@@ -1,6 +1,7 @@
 /* curve.c -- see curve.h. */
 #include "curve.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
@@ -23,7 +24,9 @@ void curve_read(const lab *l, curve *c) {
         if (json_doc_api.kind(d, "/loss") != QFW_DOC_ABSENT) {
             assert_true(c->n < MAX_STEPS);
             lab_ok(json_doc_api.f64(d, "/loss", &c->loss[c->n]));
-            lab_ok(json_doc_api.f64(d, "/grad_norm", &c->grad_norm[c->n]));
+            c->grad_norm[c->n] = (double)NAN; /* null: it was not finite */
+            if (json_doc_api.kind(d, "/grad_norm") != QFW_DOC_NULL)
+                lab_ok(json_doc_api.f64(d, "/grad_norm", &c->grad_norm[c->n]));
             lab_ok(json_doc_api.f64(d, "/learning_rate", &c->learning_rate[c->n]));
             lab_ok(json_doc_api.f64(d, "/epoch", &c->epoch[c->n]));
             lab_ok(json_doc_api.f64(d, "/num_tokens", &c->num_tokens[c->n]));

@@ -84,6 +84,15 @@ static void resumed_is_uninterrupted_in_8_bits(void **state) {
     expect_resumed_is_uninterrupted(set, 3);
 }
 
+static void resumed_is_uninterrupted_in_16_bits(void **state) {
+    static const char *const bf16[] = {
+        "trainer.bf16=true", "model.bnb_4bit_compute_dtype=bfloat16"};
+    static const char *const fp16[] = {"trainer.fp16=true", "model.bnb_4bit_compute_dtype=float16"};
+    (void)state;
+    expect_resumed_is_uninterrupted(bf16, 2);
+    expect_resumed_is_uninterrupted(fp16, 2);
+}
+
 static void expect_error(const char *name, const char *part) {
     assert_non_null(err_text(0));
     if (strcmp(err_name(), name) || !strstr(err_text(0), part))
@@ -226,6 +235,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(resumed_is_uninterrupted),
         cmocka_unit_test(resumed_is_uninterrupted_in_8_bits),
+        cmocka_unit_test(resumed_is_uninterrupted_in_16_bits),
         cmocka_unit_test(another_run_is_refused),
         cmocka_unit_test(a_finished_run_is_left_alone),
         cmocka_unit_test(damaged_checkpoint_is_passed_over),

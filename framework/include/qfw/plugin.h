@@ -14,7 +14,7 @@
 #include "qfw/host.h"
 
 #define QFW_ABI_MAJOR 0
-#define QFW_ABI_MINOR 3
+#define QFW_ABI_MINOR 4
 #define QFW_MAGIC     0x314e494755574651ull /* "QFWUGIN1", little-endian */
 
 enum {

@@ -19,7 +19,7 @@
 
 /* dtypes: numbers never change; a field that holds one is a uint32_t. */
 enum {
-    QFW_F32 = 1,  /* statistics, gradients, optimizer state; today also activations */
+    QFW_F32 = 1,  /* activations; statistics, weights' gradients, optimizer state always */
     QFW_BF16 = 2, /* weights and activations */
     QFW_F16 = 3,  /* the same, for devices without bf16 */
     QFW_I32 = 4,  /* token ids and labels; label -100 takes no part in the loss */
@@ -40,11 +40,12 @@ typedef struct qfw_mem qfw_mem; /* device memory; only its backend looks inside 
  * not 0 the absmax are U8 codes: absmax[j] = map[code[j]] * nested_absmax[j / nested_block] +
  * offset (a rounded product, then a rounded sum, in fp32: bitsandbytes' double quantisation). */
 typedef struct qfw_quant {
-    uint32_t size, block;       /* values a scale: 64 */
-    uint32_t nested_block, rsv; /* 256, or 0: absmax holds F32 */
-    qfw_mem *absmax_mem;        /* F32 or U8 [ceil(n / block)] */
-    qfw_mem *nested_mem;        /* F32 [ceil(absmax count / nested_block)] or NULL */
-    qfw_mem *map_mem;           /* F32 [256] or NULL */
+    uint32_t size, block;  /* values a scale: 64 */
+    uint32_t nested_block; /* 256, or 0: absmax holds F32 */
+    uint32_t compute;      /* QFW_BF16, QFW_F16: what values are rounded to; 0: F32, not */
+    qfw_mem *absmax_mem;   /* F32 or U8 [ceil(n / block)] */
+    qfw_mem *nested_mem;   /* F32 [ceil(absmax count / nested_block)] or NULL */
+    qfw_mem *map_mem;      /* F32 [256] or NULL */
     uint64_t absmax_offset, nested_offset, map_offset; /* bytes into each */
     double offset;                                     /* an fp32 value */
 } qfw_quant;

@@ -34,6 +34,7 @@ typedef struct graph_env {
     int64_t cache_rows; /* > 0: attention keeps keys and values (attention.h) */
     /* 1: the input "embed_noise" is added to what EMBED gives the policy (train/neftune.h) */
     uint32_t embed_noise;
+    uint32_t compute; /* QFW_BF16, QFW_F16: linears take and give that; else as x is */
 } graph_env;
 
 enum { VALUE_OP = 1, VALUE_INPUT = 2, VALUE_STORE = 3, VALUE_VIEW = 4 };

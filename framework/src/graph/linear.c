@@ -23,6 +23,16 @@ static const char *make_label(graph *g, const char *param) {
     return graph_keep(g, label, (size_t)n < sizeof label ? (size_t)n + 1 : sizeof label);
 }
 
+/* x in the run's 16 bits, where it has some and x is of more. */
+static qfw_status to_compute(graph *g, qfw_val x, qfw_val *out) {
+    const qfw_copy_params p = {sizeof p, g->env->compute};
+    const uint32_t dtype = graph_get(g, x)->shape.dtype;
+    const int half = p.dtype == QFW_BF16 || p.dtype == QFW_F16;
+    *out = x;
+    if (!half || dtype != QFW_F32) return QFW_OK;
+    return g->pub.api->op(&g->pub, QFW_OP_COPY, &x, 1, &p, sizeof p, NULL, out, 1);
+}
+
 static qfw_status emit_product(graph *g, qfw_val x, qfw_val w, qfw_val *y) {
     const uint32_t dtype = graph_get(g, w)->shape.dtype;
     const qfw_val in[2] = {x, w};
@@ -67,7 +77,8 @@ qfw_status linear_emit(graph *g, qfw_val x, qfw_val w, qfw_val *out) {
         return err_fail("E_GRAPH_VALUE", QFW_E_INVALID,
             "linear: w is value %u, wanted a matrix that `param` gave", w);
     g->label = make_label(g, param);
-    qfw_status status = g->label ? emit_product(g, x, w, &y) : QFW_E_NOMEM;
+    qfw_status status = g->label ? to_compute(g, x, &x) : QFW_E_NOMEM;
+    if (status == QFW_OK) status = emit_product(g, x, w, &y);
     for (const lora *l = next_lora(g, param, -1); l && status == QFW_OK;
          l = next_lora(g, param, l->row0))
         status = emit_lora(g, l, x, &y);

@@ -190,6 +190,17 @@ static qfw_status call_vjp(backward *b, const graph_node *node, const qfw_val *d
     return QFW_OK;
 }
 
+/* The gradient of a value of 16 bits has 16 bits, whatever what reads the value computes in. */
+static qfw_status in_its_dtype(backward *b, qfw_val v, qfw_val *d) {
+    const uint32_t dtype = b->g->values[v].shape.dtype;
+    const qfw_copy_params p = {sizeof p, dtype};
+    const qfw_val wide = *d;
+    if ((dtype != QFW_BF16 && dtype != QFW_F16) || b->g->values[wide].shape.dtype != QFW_F32 ||
+        b->g->values[v].kind == VALUE_STORE)
+        return QFW_OK;
+    return b->g->pub.api->op(&b->g->pub, QFW_OP_COPY, &wide, 1, &p, sizeof p, NULL, d, 1);
+}
+
 static qfw_status visit(backward *b, size_t k) {
     const graph_node node = b->g->nodes[k];
     qfw_val dout[QFW_MAX_OUT] = {0}, din[QFW_MAX_IN] = {0};
@@ -203,8 +214,11 @@ static qfw_status visit(backward *b, size_t k) {
     }
     if (!arrives) return QFW_OK;
     QFW_TRY(call_vjp(b, &node, dout, din));
-    for (uint32_t i = 0; i < node.def->n_in; i++)
-        if (din[i] && needed(b, node.in[i])) QFW_TRY(add_gradient(b, node.in[i], din[i]));
+    for (uint32_t i = 0; i < node.def->n_in; i++) {
+        if (!din[i] || !needed(b, node.in[i])) continue;
+        QFW_TRY(in_its_dtype(b, node.in[i], &din[i]));
+        QFW_TRY(add_gradient(b, node.in[i], din[i]));
+    }
     return QFW_OK;
 }
 

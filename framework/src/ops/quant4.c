@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "ops/ref.h"
 
 #include <float.h>
 #include <inttypes.h>
@@ -310,9 +311,12 @@ void quant4_decode(const qfw_tensor *t, int64_t first, int64_t count, float *out
     for (int64_t i = first; i < end;) {
         const int64_t b = i / block, stop = (b + 1) * block < end ? (b + 1) * block : end;
         const float scale = scale_of(t->quant, b);
+        float scaled[16];
+        for (int k = 0; k < 16; k++)
+            scaled[k] = (float)ref_round((double)(value[k] * scale), t->quant->compute);
         for (; i < stop; i++) {
             const uint32_t pair = codes[i / 2];
-            *out++ = value[i % 2 == 0 ? pair >> 4 : pair & 15] * scale;
+            *out++ = scaled[i % 2 == 0 ? pair >> 4 : pair & 15];
         }
     }
 }

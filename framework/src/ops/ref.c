@@ -63,6 +63,11 @@ uint16_t ref_f16(double v) {
     return (uint16_t)(sign | keep);
 }
 
+double ref_round(double v, uint32_t dtype) {
+    if (dtype == QFW_BF16) return (double)float_of_bits((uint32_t)ref_bf16(v) << 16);
+    return dtype == QFW_F16 ? double_of_f16(ref_f16(v)) : v;
+}
+
 static void read_values(const qfw_tensor *t, int64_t first, int64_t step, int64_t n, double *out) {
     const char *const data = ref_data(t);
 #define READ(type, widen)                                                                          \

@@ -16,6 +16,7 @@ static inline void *ref_data(const qfw_tensor *t) { return (char *)t->mem + t->o
 /* Rounded to nearest, ties to even, in one step. */
 uint16_t ref_bf16(double v);
 uint16_t ref_f16(double v);
+double ref_round(double v, uint32_t dtype); /* to BF16 or F16 and back; else v */
 
 /* `at`: in values from the first, by strides */
 double ref_load(const qfw_tensor *t, int64_t at);
@@ -24,8 +25,8 @@ int32_t ref_i32(const qfw_tensor *t, int64_t at);
 /* Row r of a [N,C] (or rank-1 [C], r 0) float tensor to and from doubles. */
 void ref_row(const qfw_tensor *t, int64_t r, double *out);
 void ref_set_row(const qfw_tensor *t, int64_t r, const double *v);
-/* Row r of a packed weight [M,K] decoded: bitsandbytes' fp32 value, widened. And n values of it
- * from the flat place `first` on. */
+/* Row r of a packed weight [M,K] decoded: bitsandbytes' value in its compute dtype. And n values
+ * of it from the flat place `first` on. */
 void ref_packed_row(const qfw_tensor *w, int64_t r, double *out);
 void ref_packed(const qfw_tensor *w, int64_t first, int64_t n, double *out);
 /* Place, in values from the first, of the flat row-major index i of any tensor. */

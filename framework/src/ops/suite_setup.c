@@ -152,6 +152,7 @@ qfw_status setup_packed(
     t.offset = SUITE_GUARD;
     t.quant = &s->quant;
     s->quant = (qfw_quant){.size = sizeof s->quant, .block = 64};
+    if (s->dtype == QFW_BF16 || s->dtype == QFW_F16) s->quant.compute = s->dtype;
     QFW_TRY(new_block(s, quant4_code_bytes(n), QFW_MEM_FROZEN, &t.mem));
     float *const w = mem_alloc((size_t)n, sizeof *w);
     float *const absmax = w ? mem_alloc((size_t)quant4_blocks(n, 64), sizeof *absmax) : NULL;

@@ -130,7 +130,7 @@ static void put_recipe(const run *r, const progress *p, FILE *out) {
     static const char *const data[] = {"max_length", "overlong", "packing", NULL};
     static const char *const trainer[] = {"per_device_train_batch_size",
         "gradient_accumulation_steps", "learning_rate", "lr_scheduler_type", "warmup_steps",
-        "warmup_ratio", "max_grad_norm", NULL};
+        "warmup_ratio", "max_grad_norm", "bf16", "fp16", NULL};
     static const char *const epochs[] = {"num_train_epochs", NULL};
     static const char *const optimizer[] = {"use", "weight_decay", "loraplus_lr_ratio", NULL};
     static const char *const seed[] = {"seed", NULL};

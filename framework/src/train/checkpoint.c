@@ -79,6 +79,9 @@ static qfw_status write_place(const run *r, const progress *p, const char *folde
     json_int(o, "best_global_step", (int64_t)p->best_step);
     json_int(o, "evaluations_without_gain", (int64_t)p->worse);
     json_int(o, "is_over", p->is_over);
+    json_float(o, "loss_scale", p->scaler.scale);
+    json_int(o, "updates_at_loss_scale", (int64_t)p->scaler.good);
+    json_int(o, "updates_left_out", (int64_t)p->scaler.left_out);
     json_float(o, "total_loss", p->total_loss);
     json_float(o, "first_loss", p->first_loss);
     json_float(o, "last_loss", p->last_loss);
@@ -381,6 +384,9 @@ static qfw_status parse_place(run *r, const qfw_doc *d, progress *p) {
     QFW_TRY(read_count(d, "/evaluations_without_gain", &p->worse));
     QFW_TRY(read_count(d, "/is_over", &is_over));
     p->is_over = is_over != 0;
+    QFW_TRY(json_doc_api.f64(d, "/loss_scale", &p->scaler.scale));
+    QFW_TRY(read_count(d, "/updates_at_loss_scale", &p->scaler.good));
+    QFW_TRY(read_count(d, "/updates_left_out", &p->scaler.left_out));
     if (p->best_step) QFW_TRY(json_doc_api.f64(d, "/best_metric", &p->best_value));
     QFW_TRY(json_doc_api.f64(d, "/epoch", &p->epoch));
     QFW_TRY(json_doc_api.f64(d, "/total_loss", &p->total_loss));
@@ -395,6 +401,8 @@ static qfw_status parse_place(run *r, const qfw_doc *d, progress *p) {
             "%s: its contents are not those that the checkpoint was trained on (sha256 %.12s..., "
             "wanted %.12s...)",
             cfg_text(run_cfg(r, SECTION_DATA), "train"), dataset_facts(r->train)->sha256, sha);
+    if (!(p->scaler.scale > 0) || p->scaler.left_out > p->step)
+        return json_doc_api.fail(d, "/loss_scale", QFW_E_DATA, "E_CKPT_STATE: not a loss scale");
     if (p->step > r->max_steps)
         return json_doc_api.fail(d, "/global_step", QFW_E_DATA, "E_CKPT_STATE: past the run's end");
     return QFW_OK;

@@ -43,7 +43,8 @@ graph_env graphs_env(const run *r, uint32_t training) {
         .loras = r->loras,
         .n_loras = r->n_loras + r->n_reference_loras,
         .training = training,
-        .seed = r->seed};
+        .seed = r->seed,
+        .compute = r->compute};
 }
 
 static qfw_status open_graph(const run *r, pass *p, uint32_t training) {
@@ -424,6 +425,17 @@ const char *graphs_metric(const run *r, uint32_t i) {
 qfw_status graphs_norm(run *r, double *sumsq) {
     QFW_TRY(exec_run(r->graphs->norm.e));
     return read_scalar(&r->graphs->norm, r->graphs->sumsq, sumsq);
+}
+
+qfw_status graphs_forget_gradients(run *r) {
+    qfw_status status = QFW_OK;
+    for (uint32_t i = 0; status == QFW_OK && i < r->n_trainables; i++) {
+        store_entry *grad = r->trainables[i].grad;
+        float *zeros = mem_alloc((size_t)qfw_tensor_count(&grad->t), sizeof *zeros);
+        status = zeros ? store_write(r->store, grad, zeros) : QFW_E_NOMEM;
+        mem_free(zeros);
+    }
+    return status;
 }
 
 /* The scalars of update `step`, of each rate. */

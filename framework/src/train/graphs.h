@@ -71,6 +71,8 @@ qfw_status graphs_reference(run *r, batch *b, float *logp);
 const char *graphs_metric(const run *r, uint32_t i); /* NULL past the last */
 /* Sum of squares over all gradients. */
 qfw_status graphs_norm(run *r, double *sumsq);
+/* The gradients become zero without an update. */
+qfw_status graphs_forget_gradients(run *r);
 /* One update at rate lr, number `step` (from 1), gradients times coef; leaves the gradients
  * zero. */
 qfw_status graphs_update(run *r, uint64_t step, double lr, float coef);

@@ -43,7 +43,7 @@ static const qfw_option model_options[] = {
     QFW_OPTION(
         QFW_OPT_BOOL, "bnb_4bit_use_double_quant", "false", 0, 0, NULL, "quantise the scales too"),
     QFW_OPTION(QFW_OPT_ENUM, "bnb_4bit_compute_dtype", "float32", 0, 0, "float32|bfloat16|float16",
-        "dtype of the dequantised weights (float32 alone so far)"),
+        "what 4-bit weights are decoded to: float32, or the dtype of [trainer] bf16 or fp16"),
     QFW_OPTION(QFW_OPT_ENUM, "nested_codes", "nearest", 0, 0, "nearest|cpu_table",
         "double quantisation's rounding: exact, or bitsandbytes' table on a CPU"),
 };
@@ -137,8 +137,10 @@ static const qfw_option trainer_options[] = {
     QFW_OPTION(QFW_OPT_FLOAT, "max_grad_norm", "1", 0, 1e12, NULL, "0: no clipping"),
     QFW_OPTION(QFW_OPT_FLOAT, "neftune_noise_alpha", "0", 0, 1e6, NULL,
         "noise on the embeddings while training; 0: none"),
-    QFW_OPTION(QFW_OPT_BOOL, "bf16", "false", 0, 0, NULL, "true is not supported yet"),
-    QFW_OPTION(QFW_OPT_BOOL, "fp16", "false", 0, 0, NULL, "true is not supported yet"),
+    QFW_OPTION(QFW_OPT_BOOL, "bf16", "false", 0, 0, NULL,
+        "activations and frozen weights in bf16; adapters and optimizer stay fp32; of every task"),
+    QFW_OPTION(QFW_OPT_BOOL, "fp16", "false", 0, 0, NULL,
+        "linears and attention in fp16, residual stream and norms in fp32, the loss scaled"),
     QFW_OPTION(QFW_OPT_INT, "logging_steps", "10", 1, 1e12, NULL, "updates"),
     QFW_OPTION(QFW_OPT_ENUM, "eval_strategy", "no", 0, 0, "no|steps|epoch",
         "steps: every eval_steps; epoch: after each"),

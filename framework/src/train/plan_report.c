@@ -44,15 +44,18 @@ int plan_is_host(const run *r) { return r->dev.info.type == QFW_DEVICE_CPU; }
 
 static void add_weights(const run *r, plan_items *items) {
     const qfw_cfg *m = run_cfg(r, SECTION_MODEL);
-    uint64_t packed = 0, plain = 0;
+    uint64_t packed = 0, plain = 0, half = 0;
     for (uint32_t i = 0; i < r->n_weights; i++) {
         const store_entry *e = r->weights[i].entry;
-        if (!r->weights[i].tied) *(e->t.quant ? &packed : &plain) += e->bytes;
+        uint64_t *of = e->t.quant ? &packed : e->t.dtype == QFW_F32 ? &plain : &half;
+        if (!r->weights[i].tied) *of += e->bytes;
     }
     if (packed)
         add(items, "weights, 4-bit", packed, "%s%s", cfg_text(m, "bnb_4bit_quant_type"),
             cfg_int(m, "bnb_4bit_use_double_quant") ? ", double quantisation" : "");
-    add(items, "weights, fp32", plain, "%s", r->n_trainables && !r->n_loras ? "trained" : "");
+    if (half) add(items, "weights, 16-bit", half, "%s", qfw_dtype_name(r->compute));
+    if (plain)
+        add(items, "weights, fp32", plain, "%s", r->n_trainables && !r->n_loras ? "trained" : "");
 }
 
 /* What is trained, with its gradients and the optimizer's state; returns the bytes. */

@@ -3,6 +3,7 @@
 #define TRAIN_PROGRESS_H
 
 #include "train/judge.h"
+#include "train/scaler.h"
 
 /* Everything about a run's place that a resume must know. Saved as trainer_state.json. */
 struct progress {
@@ -14,6 +15,7 @@ struct progress {
     double best_value;            /* of the best evaluation (best.h) */
     uint64_t best_step, worse;    /* its step, 0: none yet; evaluations since without a gain */
     int is_over;                  /* early stopping has ended the run */
+    scaler scaler;                /* of fp16 */
     uint64_t told_ns;             /* when a line was last printed */
     /* since the last log: */
     double loss_sum;

@@ -228,7 +228,9 @@ static qfw_status open_optimizer(run *r) {
 
 qfw_status run_open_model(run *r) {
     QFW_TRY(parallel_start((uint32_t)cfg_int(run_cfg(r, SECTION_RUN), "threads")));
+    const qfw_cfg *trainer = run_cfg(r, SECTION_TRAINER);
     r->seed = (uint64_t)cfg_int(run_cfg(r, SECTION_RUN), "seed");
+    r->compute = cfg_int(trainer, "bf16") ? QFW_BF16 : cfg_int(trainer, "fp16") ? QFW_F16 : QFW_F32;
     QFW_TRY(open_model(r));
     return open_text(r);
 }

@@ -81,6 +81,7 @@ typedef struct run {
     char section_names[MAX_SECTIONS][80];
     const qfw_host *host;
     uint64_t seed;
+    uint32_t compute; /* QFW_F32, or what linears take and give: QFW_BF16, QFW_F16 */
 
     device dev;
     const qfw_component *backend, *model_component, *trainer_component, *optimizer_component;

@@ -215,11 +215,7 @@ static void refuse_unsupported(const run *r) {
         uint32_t section;
         const char *key, *value, *instead;
     } later[] = {
-        {SECTION_TRAINER, "bf16", "true", "false: fp32"},
-        {SECTION_TRAINER, "fp16", "true", "false: fp32"},
         {SECTION_TRAINER, "gradient_checkpointing", "selective", "full or none"},
-        {SECTION_MODEL, "bnb_4bit_compute_dtype", "bfloat16", "float32"},
-        {SECTION_MODEL, "bnb_4bit_compute_dtype", "float16", "float32"},
         {SECTION_EXPORT, "gguf", "true", "false"},
     };
     for (size_t i = 0; i < COUNT(later); i++) {
@@ -312,6 +308,21 @@ static void check_evaluations(const run *r) {
             (long long)cfg_int(trainer, "early_stopping_patience"));
 }
 
+/* The run has one precision, and 4-bit weights are decoded to it, or to fp32. */
+static void check_precision(const run *r) {
+    const qfw_cfg *trainer = run_cfg(r, SECTION_TRAINER), *model = run_cfg(r, SECTION_MODEL);
+    const char *decoded = cfg_text(model, "bnb_4bit_compute_dtype");
+    const int bf16 = (int)cfg_int(trainer, "bf16"), fp16 = (int)cfg_int(trainer, "fp16");
+    if (bf16 && fp16) (void)cfg_problem(r->ini, trainer, "fp16", "true beside bf16 = true");
+    if ((!strcmp(decoded, "bfloat16") && !bf16) || (!strcmp(decoded, "float16") && !fp16))
+        (void)cfg_problem(r->ini, model, "bnb_4bit_compute_dtype",
+            "%s, but the run computes in %s; hint: [trainer] %s = true, or float32", decoded,
+            bf16   ? "bf16"
+            : fp16 ? "fp16"
+                   : "fp32",
+            *decoded == 'b' ? "bf16" : "fp16");
+}
+
 /* Keys that contradict each other. */
 static void check_together(const run *r) {
     const qfw_cfg *trainer = run_cfg(r, SECTION_TRAINER);
@@ -321,6 +332,7 @@ static void check_together(const run *r) {
     check_task_input(r);
     check_there(r);
     check_export(r);
+    check_precision(r);
     if (cfg_real(trainer, "warmup_ratio") > 0 && cfg_int(trainer, "warmup_steps"))
         (void)cfg_problem(
             r->ini, trainer, "warmup_ratio", "beside warmup_steps; hint: one of the two");

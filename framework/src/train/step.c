@@ -107,7 +107,9 @@ static qfw_status run_window(loop *l, uint64_t first, uint64_t n, double *loss) 
         const uint32_t count = pick_rows(l, first + m);
         QFW_TRY(batch_fill(l->train, r, l->rows, count, 1));
         if (is_mean) weight = l->train->weight * (double)n;
-        QFW_TRY(graphs_run(r, PASS_TRAIN, l->train, weight > 0 ? 1 / weight : 0, &res));
+        const double scale = l->p.scaler.scale;
+        QFW_TRY(graphs_run(r, PASS_TRAIN, l->train, weight > 0 ? scale / weight : 0, &res));
+        res.loss /= scale;
         QFW_TRY(check_loss(l, res.loss, count));
         *loss += res.loss;
         progress_add(&l->p, &res, l->train);
@@ -140,20 +142,35 @@ static qfw_status blame_gradient(const loop *l, double norm) {
         name ? name : "", (unsigned long long)l->p.step);
 }
 
+/* No update: gradients of fp16 are not finite, most likely for the loss scale. As with torch, the
+ * rate and the optimizer's count stay where they are, the step counts. */
+static qfw_status leave_out(loop *l) {
+    QFW_TRY(graphs_forget_gradients(l->r));
+    scaler_move(&l->p.scaler, 1, SCALER_INTERVAL);
+    log_line(QFW_LOG_INFO,
+        "step %llu: gradients overflow fp16: no update, the loss scale is %g from now on",
+        (unsigned long long)l->p.step + 1, l->p.scaler.scale);
+    return QFW_OK;
+}
+
 static qfw_status update(loop *l) {
     run *r = l->r;
+    scaler *s = &l->p.scaler;
     const qfw_cfg *t = run_cfg(r, SECTION_TRAINER);
+    const uint64_t updates = l->p.step - s->left_out;
     double sumsq = 0;
     QFW_TRY(graphs_norm(r, &sumsq));
-    const double norm = sqrt(sumsq), max_norm = cfg_real(t, "max_grad_norm");
-    if (!isfinite(norm)) return blame_gradient(l, norm);
+    const double norm = sqrt(sumsq) / s->scale, max_norm = cfg_real(t, "max_grad_norm");
+    const schedule rates = schedule_of(r);
+    l->p.grad_norm = norm;
+    l->p.lr = schedule_rate(&rates, updates);
+    if (!isfinite(norm)) return s->scale > 1 ? leave_out(l) : blame_gradient(l, norm);
     float coef = 1;
     if (max_norm > 0 && (float)max_norm / ((float)norm + 1e-6f) < 1)
         coef = (float)max_norm / ((float)norm + 1e-6f);
-    l->p.grad_norm = norm;
-    const schedule rates = schedule_of(r);
-    l->p.lr = schedule_rate(&rates, l->p.step);
-    return graphs_update(r, l->p.step + 1, l->p.lr, coef);
+    QFW_TRY(graphs_update(r, updates + 1, l->p.lr, (float)((double)coef / s->scale)));
+    if (r->compute == QFW_F16) scaler_move(s, 0, SCALER_INTERVAL);
+    return QFW_OK;
 }
 
 static qfw_status one_step(loop *l) {
@@ -309,6 +326,7 @@ static qfw_status open_loop(loop *l, const char *from) {
     const uint32_t most = (uint32_t)gs->n_examples[PASS_TRAIN];
     const uint32_t rows = most > r->eval_batch_size ? most : r->eval_batch_size;
     l->epoch = UINT64_MAX;
+    if (!from) l->p.scaler = scaler_start(r->compute == QFW_F16);
     l->p.last_eval_loss = (double)NAN;
     l->order = mem_alloc(n_train(r), sizeof *l->order);
     l->rows = mem_alloc(rows, sizeof *l->rows);

@@ -5,6 +5,7 @@
  * written to the device. Missing, misshapen and unknown tensors are all listed before
  * anything is read.
  */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -15,6 +16,7 @@
 #include "base/rng.h"
 #include "files/safetensors.h"
 #include "ops/quant4.h"
+#include "ops/ref.h"
 #include "train/bnb.h"
 #include "train/run.h"
 
@@ -50,6 +52,19 @@ static int is_packed(const run *r, const qfw_param_desc *d) {
     return (d->flags & QFW_PARAM_4BIT) && cfg_int(run_cfg(r, SECTION_MODEL), "load_in_4bit");
 }
 
+/* In how many bits a weight is kept. Trained ones are fp32 masters; with fp16 so are norms and
+ * embeddings, which bear the residual stream. */
+static uint32_t kept_dtype(const run *r, const qfw_param_desc *d, int frozen) {
+    if (!frozen || (r->compute == QFW_F16 && !(d->flags & QFW_PARAM_4BIT))) return QFW_F32;
+    return r->compute;
+}
+
+/* What 4-bit weights are decoded to; 0: fp32. */
+static uint32_t decoded_dtype(const run *r) {
+    const char *word = cfg_text(run_cfg(r, SECTION_MODEL), "bnb_4bit_compute_dtype");
+    return !strcmp(word, "bfloat16") ? QFW_BF16 : !strcmp(word, "float16") ? QFW_F16 : 0;
+}
+
 qfw_status weights_declare(run *r) {
     const qfw_cfg *model = run_cfg(r, SECTION_MODEL);
     const int frozen = strcmp(cfg_text(run_cfg(r, SECTION_ADAPTER), "use"), "none") != 0;
@@ -61,8 +76,9 @@ qfw_status weights_declare(run *r) {
         const int four_bit = is_packed(r, &w->desc);
         if (w->tied) continue;
         QFW_TRY(store_add(r->store, w->desc.name, frozen ? QFW_MEM_FROZEN : QFW_MEM_RUN,
-            four_bit ? packed : QFW_F32, w->desc.rank, w->desc.dim, four_bit ? QUANT_BLOCK : 0,
-            four_bit ? nested : 0, &w->entry));
+            four_bit ? packed : kept_dtype(r, &w->desc, frozen), w->desc.rank, w->desc.dim,
+            four_bit ? QUANT_BLOCK : 0, four_bit ? nested : 0, &w->entry));
+        if (four_bit) w->entry->quant.compute = decoded_dtype(r);
     }
     for (uint32_t i = 0; i < r->n_weights; i++)
         if (r->weights[i].tied) r->weights[i].entry = r->weights[r->weights[i].tied - 1].entry;
@@ -292,9 +308,32 @@ uint32_t weights_file_dtype(const run *r, const model_weight *w) {
     return QFW_F32;
 }
 
+/* The slab's floats; in a bf16 run those of frozen weights are rounded to that, as a model is that
+ * is loaded so, before anything is packed. */
 static qfw_status fill_slab(slab *s) {
-    if (s->file) return read_slab(s);
-    make_fresh(s);
+    const int64_t n = s->rows * s->cols;
+    if (s->file)
+        QFW_TRY(read_slab(s));
+    else
+        make_fresh(s);
+    const int rounds = s->r->compute == QFW_BF16 && s->w->entry->t.dtype != QFW_F32;
+    for (int64_t i = 0; rounds && i < n; i++)
+        s->data[i] = (float)ref_round((double)s->data[i], QFW_BF16);
+    return QFW_OK;
+}
+
+/* The slab's floats become values of 16 bits, in place; all of them are finite there, too. */
+static qfw_status to_half(slab *s, uint32_t dtype) {
+    const int64_t n = s->rows * s->cols;
+    for (int64_t i = 0; i < n; i++) {
+        const double v = (double)s->data[i];
+        const uint16_t half = dtype == QFW_BF16 ? ref_bf16(v) : ref_f16(v);
+        if (isfinite(v) && !isfinite(ref_round(v, dtype)))
+            return err_fail("E_MODEL_RANGE", QFW_E_DATA,
+                "%s: value %lld is %g, past what fp16 holds (65504); hint: bf16 = true",
+                s->w->desc.name, (long long)(s->row0 * s->cols + i), v);
+        memcpy((char *)s->data + (size_t)i * sizeof half, &half, sizeof half);
+    }
     return QFW_OK;
 }
 
@@ -303,6 +342,7 @@ static qfw_status load_plain(slab *s, int64_t step) {
     for (s->row0 = 0; s->row0 < e->t.dim[0]; s->row0 += s->rows) {
         s->rows = e->t.dim[0] - s->row0 < step ? e->t.dim[0] - s->row0 : step;
         QFW_TRY(fill_slab(s));
+        if (e->t.dtype != QFW_F32) QFW_TRY(to_half(s, e->t.dtype));
         QFW_TRY(store_write_rows(s->r->store, e, s->row0, s->rows, s->data));
     }
     return QFW_OK;
