@@ -184,13 +184,13 @@ static void other_abi(void **state) {
     (void)state;
     const char *mark = temp_path("mark");
     setenv("QFW_MARK", mark, 1);
-    refused("backend", bad("note_major"), "E_PLUG_ABI", "ABI 2\\.3, this qfw speaks 0\\.3");
-    refused("backend", bad("note_minor"), "E_PLUG_ABI", "ABI 0\\.99, this qfw speaks 0\\.3");
+    refused("backend", bad("note_major"), "E_PLUG_ABI", "ABI 2\\.4, this qfw speaks 0\\.4");
+    refused("backend", bad("note_minor"), "E_PLUG_ABI", "ABI 0\\.99, this qfw speaks 0\\.4");
     refused("backend", bad("cpu"), "E_PLUG_CPU", "needs CPU features");
     unsetenv("QFW_MARK");
     assert_false(file_exists(mark));
     refused("backend", bad("major2"), "E_PLUG_ABI", "ABI 2, this qfw speaks 0");
-    refused("backend", bad("minor"), "E_PLUG_ABI", "ABI 0\\.99 .*this qfw speaks 0\\.3");
+    refused("backend", bad("minor"), "E_PLUG_ABI", "ABI 0\\.99 .*this qfw speaks 0\\.4");
 }
 
 /* Once with the child's sentence, once with our own: they are the same. */
