@@ -38,6 +38,7 @@ static const struct {
     {"E_JSON", EXIT_DATA},
     {"E_CFG_", EXIT_DATA},
     {"E_MODEL_", EXIT_DATA},
+    {"E_GGUF_", EXIT_DATA},
     {"E_TOK_", EXIT_DATA},
     {"E_DATA_", EXIT_DATA},
     {"E_QUANT_", EXIT_DATA},

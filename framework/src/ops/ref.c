@@ -37,7 +37,7 @@ uint16_t ref_bf16(double v) {
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-static double double_of_f16(uint16_t h) {
+double ref_of_f16(uint16_t h) {
     const int exponent = h >> 10 & 31, mantissa = h & 1023;
     double v;
     if (exponent == 31)
@@ -65,7 +65,7 @@ uint16_t ref_f16(double v) {
 
 double ref_round(double v, uint32_t dtype) {
     if (dtype == QFW_BF16) return (double)float_of_bits((uint32_t)ref_bf16(v) << 16);
-    return dtype == QFW_F16 ? double_of_f16(ref_f16(v)) : v;
+    return dtype == QFW_F16 ? ref_of_f16(ref_f16(v)) : v;
 }
 
 static void read_values(const qfw_tensor *t, int64_t first, int64_t step, int64_t n, double *out) {
@@ -80,7 +80,7 @@ static void read_values(const qfw_tensor *t, int64_t first, int64_t step, int64_
     case QFW_F32: READ(float, (double)v);
     case QFW_F64: READ(double, v);
     case QFW_BF16: READ(uint16_t, (double)float_of_bits((uint32_t)v << 16));
-    case QFW_F16: READ(uint16_t, double_of_f16(v));
+    case QFW_F16: READ(uint16_t, ref_of_f16(v));
     case QFW_I32: READ(int32_t, (double)v);
     case QFW_U8: READ(uint8_t, (double)v);
     default: break;

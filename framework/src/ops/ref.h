@@ -16,6 +16,7 @@ static inline void *ref_data(const qfw_tensor *t) { return (char *)t->mem + t->o
 /* Rounded to nearest, ties to even, in one step. */
 uint16_t ref_bf16(double v);
 uint16_t ref_f16(double v);
+double ref_of_f16(uint16_t h);
 double ref_round(double v, uint32_t dtype); /* to BF16 or F16 and back; else v */
 
 /* `at`: in values from the first, by strides */

@@ -14,6 +14,7 @@
 #include "train/merge.h"
 #include "train/outputs.h"
 #include "train/progress.h"
+#include "train/to_gguf.h"
 
 enum { PROBED_ROWS = 64, PASS_TOKENS = 512 };
 
@@ -114,7 +115,7 @@ static qfw_status measure_with(run *r, const probe *p, FILE *out) {
 /* A model that does not fit unquantised is written all the same. */
 static qfw_status measure(const run_flags *flags, const char *merged, const char *folder,
     const char *rows, const probe *p, FILE *out) {
-    enum { MORE = 8 };
+    enum { MORE = 10 };
     const int is_packed = !strcmp(merged, "requant");
     run *r = NULL;
     char *path = mem_printf("model.path=%s", folder),
@@ -123,6 +124,7 @@ static qfw_status measure(const run_flags *flags, const char *merged, const char
     qfw_status status = path && input && set ? QFW_OK : QFW_E_NOMEM;
     if (status == QFW_OK) {
         const char *const more[MORE] = {path, input, "run.task=generate", "export.merged=none",
+            "export.gguf=none", "export.gguf_adapter=false",
             is_packed ? "model.load_in_4bit=true" : "model.load_in_4bit=false", "adapter.use=none",
             "adapter.path=", "optimizer.loraplus_lr_ratio=1"};
         run_flags again = *flags;
@@ -148,7 +150,8 @@ static qfw_status measure(const run_flags *flags, const char *merged, const char
 
 static const output_mark export_marks[] = {{"model.safetensors*", "a model", 1},
     {"model-0*", "a model", 1}, {"adapter_model*", "an adapter", 0},
-    {"trainer_log.jsonl", "a training run", 0}, {NULL, NULL, 0}};
+    {"model-f16.gguf", "a model", 1}, {"model-q8_0.gguf", "a model", 1},
+    {"adapter.gguf", "an adapter", 1}, {"trainer_log.jsonl", "a training run", 0}, {NULL, NULL, 0}};
 static const output_kind export_output = {export_marks, 0, 1};
 
 static qfw_status write_model(run *r, probe *p, engine *e, FILE *out) {
@@ -163,15 +166,21 @@ static qfw_status write_model(run *r, probe *p, engine *e, FILE *out) {
     } else {
         QFW_TRY(run_load_weights(r));
     }
-    const int mode = !strcmp(merged, "base16")    ? MERGE_BASE16
-                     : !strcmp(merged, "requant") ? MERGE_REQUANT
-                                                  : MERGE_DEQUANT;
-    QFW_TRY(merge_write(r, mode, folder));
-    QFW_TRY(outputs_resolved(r, folder));
-    fprintf(out, "\nDone: base and adapter merged (%s) in %s\n", merged,
-        format_time((double)(clock_ns() - began) * 1e-9, spent));
-    fprintf(out, "  written to %s, as transformers loads it\n", folder);
-    return QFW_OK;
+    const int is_merged = strcmp(merged, "none") != 0;
+    const int mode = !strcmp(merged, "requant")   ? MERGE_REQUANT
+                     : !strcmp(merged, "dequant") ? MERGE_DEQUANT
+                     : !is_merged && r->is_bnb    ? MERGE_DEQUANT
+                                                  : MERGE_BASE16;
+    if (is_merged) QFW_TRY(merge_write(r, mode, folder));
+    if (is_merged)
+        fprintf(out,
+            "\nDone: base and adapter merged (%s) in %s\n  written to %s, as transformers "
+            "loads it\n",
+            merged, format_time((double)(clock_ns() - began) * 1e-9, spent), folder);
+    else
+        fprintf(out, "\nDone: exported\n");
+    QFW_TRY(to_gguf(r, mode, folder, out));
+    return outputs_resolved(r, folder);
 }
 
 static qfw_status prepare(run *r, probe *p, engine **e, FILE *out) {
@@ -196,21 +205,23 @@ qfw_status export_task(run *r, FILE *out) {
     engine_destroy(e);
     store_destroy(r->store); /* one model at a time */
     r->store = NULL;
-    if (status == QFW_OK && !stops && p.n)
+    const int is_merged = strcmp(cfg_text(run_cfg(r, SECTION_EXPORT), "merged"), "none") != 0;
+    if (status == QFW_OK && !stops && is_merged && p.n)
         status = measure(&r->flags, cfg_text(run_cfg(r, SECTION_EXPORT), "merged"), folder,
             cfg_text(run_cfg(r, SECTION_DATA), "eval"), &p, out);
-    if (status == QFW_OK && !stops && !p.n)
+    if (status == QFW_OK && !stops && is_merged && !p.n)
         fprintf(out, "  error      not measured: [data] eval names no rows\n");
     close_probe(&p);
     mem_free(folder);
     return status;
 }
 
-qfw_status export_trained(const run_flags *flags, const char *adapter, FILE *out) {
+qfw_status export_trained(const run_flags *flags, const char *trained, int is_adapter, FILE *out) {
+    enum { MORE = 5 };
     run *r = NULL;
-    char *path = mem_printf("adapter.path=%s", adapter);
-    char *to = mem_printf("run.output_dir=%s/merged", adapter);
-    const char **set = mem_alloc(flags->n_set + 4, sizeof *set);
+    char *path = mem_printf("%s.path=%s", is_adapter ? "adapter" : "model", trained);
+    char *to = mem_printf("run.output_dir=%s/merged", trained);
+    const char **set = mem_alloc(flags->n_set + MORE, sizeof *set);
     qfw_status status = path && to && set ? QFW_OK : QFW_E_NOMEM;
     if (status == QFW_OK) {
         run_flags again = *flags;
@@ -219,6 +230,7 @@ qfw_status export_trained(const run_flags *flags, const char *adapter, FILE *out
         set[again.n_set++] = "run.overwrite_output_dir=true";
         set[again.n_set++] = path;
         set[again.n_set++] = to;
+        set[again.n_set++] = "model.init=pretrained";
         again.set = set;
         again.resume = 0;
         status = run_start(&again, &r);

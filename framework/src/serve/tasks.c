@@ -41,12 +41,10 @@ static qfw_status check_words(const task *t, const run *r) {
         r->flags.resume ? "--resume" : "[run] resume_from_checkpoint", t->name);
 }
 
-/* The adapter that a run of task train has left, where [export] asks for more of it; mem_free. */
-static char *trained_adapter(const task *t, const run *r) {
+/* What a run of task train has left, where [export] asks for more of it; mem_free. */
+static char *trained_folder(const task *t, const run *r) {
     const int writes = !r->flags.plan_only && !r->flags.dry_run;
-    if (t->run != train_task || !writes ||
-        !strcmp(cfg_text(run_cfg(r, SECTION_EXPORT), "merged"), "none"))
-        return NULL;
+    if (t->run != train_task || !writes || !settings_exports(r)) return NULL;
     return mem_strdup(cfg_text(run_cfg(r, SECTION_RUN), "output_dir"));
 }
 
@@ -61,12 +59,13 @@ qfw_status task_main(const run_flags *flags, FILE *out) {
         r->judge = &scoring_judge;
     status = check_words(t, r);
     if (status == QFW_OK) status = t->run(r, out);
-    char *trained = status == QFW_OK ? trained_adapter(t, r) : NULL;
+    char *trained = status == QFW_OK ? trained_folder(t, r) : NULL;
     if (status == QFW_OK && flags->dry_run && !flags->plan_only)
         fprintf(
             out, "\nDry run: nothing is wrong that can be known beforehand; nothing was written\n");
+    const int is_adapter = strcmp(cfg_text(run_cfg(r, SECTION_ADAPTER), "use"), "none") != 0;
     run_close(r);
-    if (trained) status = export_trained(flags, trained, out);
+    if (trained) status = export_trained(flags, trained, is_adapter, out);
     mem_free(trained);
     return status;
 }

@@ -7,10 +7,10 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/parallel.h"
-#include "export/full.h"
 #include "files/file.h"
 #include "files/json.h"
 #include "ops/quant4.h"
+#include "ops/ref.h"
 #include "train/bnb.h"
 
 enum { BLOCK = 64, NESTED = 256, SLAB_ROWS = 64 };
@@ -107,6 +107,9 @@ static qfw_status pack_rows(merging *m, int of_sum, packed_weight *p) {
         n = n_rows - row < step ? n_rows - row : step;
         status = of_sum ? read_rows(m, &m->w->desc, row, n, slab)
                         : weights_read_rows(m->r, m->w, row, n, slab);
+        const int rounds = !of_sum && m->r->compute == QFW_BF16; /* as weights_load does */
+        for (int64_t i = 0; status == QFW_OK && rounds && i < n * width; i++)
+            slab[i] = (float)ref_round((double)slab[i], QFW_BF16);
         if (status == QFW_OK)
             status = quant4_encode(m->w->entry->t.dtype, slab, n * width, BLOCK,
                 p->codes + row * width / 2, p->absmax + row * width / BLOCK);
@@ -194,20 +197,27 @@ static uint32_t merged_dtype(const run *r, const model_weight *w) {
     return own == QFW_U8 ? weights_file_dtype(r, &r->weights[0]) : own;
 }
 
-static qfw_status write_merged(merging *m, const char *folder) {
-    const run *r = m->r;
+/* Where the safetensors go. */
+typedef struct merged_folder {
+    const run *r;
+    int mode;
+    const char *folder;
+} merged_folder;
+
+static qfw_status write_merged(void *arg, const full_rows *from) {
+    const merged_folder *to = arg;
+    const run *r = to->r;
     uint32_t n = 0;
-    const full_rows from = {m, read_rows, pack_sum};
     full_weight *weights = mem_alloc(r->n_weights, sizeof *weights);
     if (!weights) return QFW_E_NOMEM;
     for (uint32_t i = 0; i < r->n_weights; i++) {
         const model_weight *w = &r->weights[i];
-        const int packs = m->mode == MERGE_REQUANT && w->entry->t.quant;
+        const int packs = to->mode == MERGE_REQUANT && w->entry->t.quant;
         if (w->tied) continue;
         weights[n++] = (full_weight){&w->desc, NULL, packs ? w->entry->t.dtype : merged_dtype(r, w),
             packs && w->entry->t.quant->nested_block};
     }
-    const qfw_status status = full_write_rows(folder, &from, weights, n, FULL_SHARD_BYTES);
+    const qfw_status status = full_write_rows(to->folder, from, weights, n, FULL_SHARD_BYTES);
     mem_free(weights);
     return status;
 }
@@ -233,8 +243,10 @@ static qfw_status write_config(const run *r, int mode, const char *folder) {
     return status;
 }
 
-qfw_status merge_write(run *r, int mode, const char *folder) {
+qfw_status merge_rows(
+    run *r, int mode, qfw_status (*write)(void *arg, const full_rows *from), void *arg) {
     merging m = {.r = r, .mode = mode};
+    const full_rows from = {&m, read_rows, pack_sum};
     if (r->is_bnb && mode == MERGE_BASE16)
         return cfg_problem(r->ini, run_cfg(r, SECTION_EXPORT), "merged",
             "base16, but the base on disk is quantised already; hint: dequant");
@@ -242,15 +254,20 @@ qfw_status merge_write(run *r, int mode, const char *folder) {
         return cfg_problem(r->ini, run_cfg(r, SECTION_EXPORT), "merged",
             "requant, but [model] load_in_4bit is false: there is no code to quantise to");
     QFW_TRY(weights_open(r));
-    m.a = mem_alloc(2 * (size_t)r->n_loras, sizeof *m.a);
+    m.a = mem_alloc(2 * (size_t)r->n_loras + 1, sizeof *m.a);
     m.b = m.a ? m.a + r->n_loras : NULL;
-    qfw_status status = m.a ? write_merged(&m, folder) : QFW_E_NOMEM;
+    qfw_status status = m.a ? write(arg, &from) : QFW_E_NOMEM;
     if (m.a) leave_weight(&m);
     mem_free(m.a);
     if (status == QFW_OK) status = st_unchanged(r->files);
     st_close(r->files);
     r->files = NULL;
-    if (status == QFW_OK)
-        status = full_copy_files(cfg_text(run_cfg(r, SECTION_MODEL), "path"), folder, 0);
-    return status == QFW_OK ? write_config(r, mode, folder) : status;
+    return status;
+}
+
+qfw_status merge_write(run *r, int mode, const char *folder) {
+    merged_folder to = {r, mode, folder};
+    QFW_TRY(merge_rows(r, mode, write_merged, &to));
+    QFW_TRY(full_copy_files(cfg_text(run_cfg(r, SECTION_MODEL), "path"), folder, 0));
+    return write_config(r, mode, folder);
 }

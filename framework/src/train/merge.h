@@ -3,6 +3,7 @@
 #ifndef TRAIN_MERGE_H
 #define TRAIN_MERGE_H
 
+#include "export/full.h"
 #include "train/run.h"
 
 enum {
@@ -13,5 +14,10 @@ enum {
 /* Into a folder that is there, with config and tokenizer. The adapter's values are in the store;
  * r->files is opened and closed here. */
 qfw_status merge_write(run *r, int mode, const char *folder);
+
+/* The merged rows go to `write`, with what it is to be told; MERGE_BASE16 and MERGE_DEQUANT.
+ * Without an adapter they are the base's. */
+qfw_status merge_rows(
+    run *r, int mode, qfw_status (*write)(void *arg, const full_rows *from), void *arg);
 
 #endif

@@ -181,7 +181,10 @@ static const qfw_option export_options[] = {
         "base and adapter as one model. base16: on the base as it is on disk; dequant: on the base "
         "as it "
         "was quantised for training; requant: that, quantised again"),
-    QFW_OPTION(QFW_OPT_BOOL, "gguf", "false", 0, 0, NULL, "true is not supported yet"),
+    QFW_OPTION(QFW_OPT_ENUM, "gguf", "none", 0, 0, "none|f16|q8_0",
+        "the same as one file for llama.cpp; of base16 where merged is none"),
+    QFW_OPTION(QFW_OPT_BOOL, "gguf_adapter", "false", 0, 0, NULL,
+        "the adapter alone as a file for llama.cpp"),
 };
 static const qfw_option generate_options[] = {
     QFW_OPTION(QFW_OPT_PATH, "input", "", 0, 0, NULL,

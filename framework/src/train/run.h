@@ -148,6 +148,7 @@ extern const schema_section core_schema[CORE_SECTIONS];
 /* settings.c */
 /* Read the INI, open the plugins it names, check every key, and what this build refuses by name. */
 qfw_status settings_read(run *r);
+int settings_exports(const run *r); /* [export] asks for something */
 
 /* weights.c */
 qfw_status weights_describe(run *r); /* r->weights from the model; r->facts */

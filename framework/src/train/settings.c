@@ -216,7 +216,6 @@ static void refuse_unsupported(const run *r) {
         const char *key, *value, *instead;
     } later[] = {
         {SECTION_TRAINER, "gradient_checkpointing", "selective", "full or none"},
-        {SECTION_EXPORT, "gguf", "true", "false"},
     };
     for (size_t i = 0; i < COUNT(later); i++) {
         const qfw_cfg *c = run_cfg(r, later[i].section);
@@ -251,19 +250,32 @@ static void check_task_input(const run *r) {
         {"score", SECTION_SCORE, "input"}, {"evaluate", SECTION_EVALUATE, "set"},
         {"pairs", SECTION_PAIRS, "set"}, {"export", SECTION_ADAPTER, "path"}};
     const char *task = cfg_text(run_cfg(r, SECTION_RUN), "task");
+    const int bare = !strcmp(cfg_text(run_cfg(r, SECTION_ADAPTER), "use"), "none");
     for (size_t i = 0; i < COUNT(inputs); i++)
         if (!r->ini->damaged && !strcmp(task, inputs[i].task) &&
+            !(bare && inputs[i].section == SECTION_ADAPTER) &&
             !*cfg_text(run_cfg(r, inputs[i].section), inputs[i].key))
             (void)cfg_problem(r->ini, run_cfg(r, inputs[i].section), inputs[i].key,
                 "missing, and task = %s needs it", task);
 }
 
+int settings_exports(const run *r) {
+    const qfw_cfg *c = run_cfg(r, SECTION_EXPORT);
+    return strcmp(cfg_text(c, "merged"), "none") || strcmp(cfg_text(c, "gguf"), "none") ||
+           cfg_int(c, "gguf_adapter");
+}
+
 /* The task export is told what to make. */
 static void check_export(const run *r) {
     const qfw_cfg *c = run_cfg(r, SECTION_EXPORT);
-    if (!strcmp(cfg_text(run_cfg(r, SECTION_RUN), "task"), "export") &&
-        !strcmp(cfg_text(c, "merged"), "none"))
-        (void)cfg_problem(r->ini, c, "merged", "none, and task = export makes nothing else yet");
+    const int is_task = !strcmp(cfg_text(run_cfg(r, SECTION_RUN), "task"), "export");
+    if (is_task && !settings_exports(r))
+        (void)cfg_problem(r->ini, c, "merged",
+            "none, and task = export makes nothing then; hint: merged, gguf or gguf_adapter");
+    if (!strcmp(cfg_text(c, "merged"), "requant") && strcmp(cfg_text(c, "gguf"), "none"))
+        (void)cfg_problem(r->ini, c, "gguf",
+            "%s beside merged = requant, whose codes GGUF does not have; wanted base16 or dequant",
+            cfg_text(c, "gguf"));
 }
 
 /* Files and folders that the run will read are there. */
@@ -355,6 +367,9 @@ static void check_together(const run *r) {
         (void)cfg_problem(r->ini, run_cfg(r, SECTION_EXPORT), "merged",
             "%s, but [adapter] use = none: there is nothing to merge",
             cfg_text(run_cfg(r, SECTION_EXPORT), "merged"));
+    if (cfg_int(run_cfg(r, SECTION_EXPORT), "gguf_adapter"))
+        (void)cfg_problem(
+            r->ini, run_cfg(r, SECTION_EXPORT), "gguf_adapter", "true, but [adapter] use = none");
     if (*cfg_text(adapter, "path"))
         (void)cfg_problem(r->ini, adapter, "path", "a folder, but [adapter] use = none");
 }

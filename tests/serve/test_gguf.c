@@ -1,0 +1,252 @@
+/* test_gguf.c -- GGUF files of the command: after a training run and by the task export, with
+ * llama.cpp's names, keys and tokenizer; their values are the merged model's and the adapter's.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../support/command.h"
+#include "../support/temp.h"
+#include "base/error.h"
+#include "base/mem.h"
+#include "export/gguf.h"
+#include "export/peft.h"
+#include "files/file.h"
+#include "files/safetensors.h"
+
+#include "../support/test.h"
+
+static command c;
+
+static const char base_keys[] =
+    "[run]\noutput_dir = base\nthreads = 1\n[model]\npath = model\ninit = random\n"
+    "[adapter]\nuse = none\n[data]\ntrain = rows.jsonl\nmax_length = 64\n"
+    "[trainer]\nmax_steps = 2\nper_device_train_batch_size = 4\nsave_strategy = no\n";
+
+static const char adapter_keys[] =
+    "[run]\noutput_dir = ad\nthreads = 1\n[model]\npath = base\nload_in_4bit = true\n"
+    "[adapter]\nr = 4\nlora_alpha = 12\ntarget_modules = q_proj, v_proj, down_proj\n"
+    "[data]\ntrain = rows.jsonl\nmax_length = 64\n"
+    "[trainer]\nmax_steps = 4\nper_device_train_batch_size = 4\nlearning_rate = 1e-2\n"
+    "save_strategy = no\n[export]\nmerged = base16\ngguf = f16\ngguf_adapter = true\n";
+
+static const char export_keys[] =
+    "[run]\ntask = export\noutput_dir = only\nthreads = 1\n[model]\npath = base\n"
+    "[adapter]\npath = ad\n[export]\ngguf = q8_0\n";
+
+static void run_ini(const char *name, const char *word, const char *second) {
+    char *path = mem_strdup(temp_path(name));
+    const char *argv[] = {build_path("qfw"), "--ini", path, word, second, NULL};
+    assert_int_equal(command_run(argv, &c), 0);
+    mem_free(path);
+}
+
+static int make_all(void **state) {
+    static const char *const names[] = {"config.json", "tokenizer.json", "tokenizer_config.json"};
+    char rows[1024] = "";
+    if (temp_make(state)) return -1;
+    assert_int_equal(dir_make(temp_path("model")), QFW_OK);
+    for (int i = 0; i < 3; i++) {
+        char *from = mem_printf("%s/docs/examples/demo/model/%s", getenv("QFW_SOURCE"), names[i]);
+        char *to = mem_printf("model/%s", names[i]);
+        assert_int_equal(file_copy(from, temp_path(to)), QFW_OK);
+        mem_free(from);
+        mem_free(to);
+    }
+    for (int i = 0; i < 8; i++)
+        snprintf(rows + strlen(rows), sizeof rows - strlen(rows),
+            "{\"text\": \"Ada built %d services.\"}\n", i);
+    temp_text("rows.jsonl", rows);
+    temp_text("base.ini", base_keys);
+    temp_text("ad.ini", adapter_keys);
+    temp_text("export.ini", export_keys);
+    run_ini("base.ini", NULL, NULL);
+    if (c.exit_code) fail_msg("%s", c.err);
+    run_ini("ad.ini", NULL, NULL);
+    if (c.exit_code) fail_msg("%s", c.err);
+    return 0;
+}
+
+static gguf_file *open_gguf(const char *name) {
+    gguf_file *f = NULL;
+    if (gguf_open(temp_path(name), &f) != QFW_OK) fail_msg("%s", err_text(0));
+    return f;
+}
+
+static const gguf_tensor *tensor(const gguf_file *f, const char *name) {
+    for (uint32_t i = 0; gguf_at(f, i); i++)
+        if (!strcmp(gguf_at(f, i)->name, name)) return gguf_at(f, i);
+    fail_msg("there is no %s", name);
+    return NULL;
+}
+
+/* A tensor's values against those of the folder, within `part` of their largest. */
+static void matches(
+    const gguf_file *f, const char *name, st_file *model, const char *from, double part) {
+    const gguf_tensor *t = tensor(f, name);
+    const st_tensor *w = st_find(model, from);
+    assert_non_null(w);
+    assert_int_equal(t->rank, w->rank);
+    for (uint32_t d = 0; d < t->rank; d++) assert_int_equal(t->dim[d], w->dim[d]);
+    const size_t n = (size_t)(t->dim[0] * t->dim[1]);
+    float *a = malloc(n * sizeof *a), *b = malloc(n * sizeof *b);
+    double worst = 0, most = 0;
+    assert_int_equal(gguf_read(f, t, a), QFW_OK);
+    assert_int_equal(st_read_f32(model, w, 0, w->dim[0], b), QFW_OK);
+    for (size_t i = 0; i < n; i++) {
+        worst = fmax(worst, fabs((double)a[i] - (double)b[i]));
+        most = fmax(most, fabs((double)b[i]));
+    }
+    if (worst > part * most) fail_msg("%s: off by %g of %g", name, worst, most);
+    free(a);
+    free(b);
+}
+
+static void has_the_model(const gguf_file *f, const char *folder, uint32_t type, double part) {
+    static const char *const names[][2] = {{"token_embd.weight", "model.embed_tokens.weight"},
+        {"blk.0.attn_qkv.weight", "model.layers.0.self_attn.qkv_proj.weight"},
+        {"blk.1.attn_output.weight", "model.layers.1.self_attn.o_proj.weight"},
+        {"blk.1.ffn_up.weight", "model.layers.1.mlp.gate_up_proj.weight"},
+        {"blk.0.ffn_down.weight", "model.layers.0.mlp.down_proj.weight"}};
+    st_file *model = NULL;
+    assert_int_equal(st_open_folder(temp_path(folder), &model), QFW_OK);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        assert_int_equal(tensor(f, names[i][0])->type, type);
+        matches(f, names[i][0], model, names[i][1], part);
+    }
+    matches(f, "blk.0.attn_norm.weight", model, "model.layers.0.input_layernorm.weight", 0);
+    matches(f, "output_norm.weight", model, "model.norm.weight", 0);
+    uint32_t n = 0;
+    while (gguf_at(f, n)) n++;
+    assert_int_equal(n, st_count(model));
+    st_close(model);
+}
+
+static void model_after_training(void **state) {
+    (void)state;
+    gguf_file *f = open_gguf("ad/merged/model-f16.gguf");
+    has_the_model(f, "ad/merged", GGUF_F16, 1.0 / 2048);
+    assert_string_equal(gguf_find(f, "general.architecture")->text, "phi3");
+    assert_string_equal(gguf_find(f, "general.name")->text, "base");
+    assert_true(gguf_find(f, "general.file_type")->number == 1);
+    assert_true(gguf_find(f, "phi3.block_count")->number == 4);
+    assert_string_equal(gguf_find(f, "tokenizer.ggml.model")->text, "llama");
+    const gguf_key *tokens = gguf_find(f, "tokenizer.ggml.tokens");
+    assert_int_equal(tokens->n, tensor(f, "token_embd.weight")->dim[0]);
+    assert_string_equal(tokens->strings[0], "<unk>");
+    assert_non_null(gguf_find(f, "tokenizer.ggml.eos_token_id"));
+    gguf_close(f);
+}
+
+/* (alpha / rank) B A is PEFT's adapter in the same folder. */
+static void adapter_after_training(void **state) {
+    peft *p = NULL;
+    (void)state;
+    gguf_file *f = open_gguf("ad/merged/adapter.gguf");
+    assert_int_equal(peft_open(temp_path("ad"), &p), QFW_OK);
+    const double alpha = gguf_find(f, "adapter.lora.alpha")->number;
+    assert_string_equal(gguf_find(f, "adapter.type")->text, "lora");
+    for (uint32_t k = 0; k < peft_count(p); k++) {
+        const peft_module *l = peft_at(p, k);
+        const int is_qkv = strstr(l->name, "qkv_proj") != NULL;
+        char name[96];
+        unsigned layer;
+        assert_int_equal(sscanf(strstr(l->name, "layers."), "layers.%u", &layer), 1);
+        snprintf(
+            name, sizeof name, "blk.%u.%s.weight.lora_a", layer, is_qkv ? "attn_qkv" : "ffn_down");
+        const gguf_tensor *ga = tensor(f, name);
+        name[strlen(name) - 1] = 'b';
+        const gguf_tensor *gb = tensor(f, name);
+        assert_int_equal(ga->dim[0], gb->dim[1]);
+        assert_int_equal(ga->dim[1], l->in);
+        assert_int_equal(gb->dim[0], l->out);
+        const int64_t rank = ga->dim[0];
+        float *a = malloc((size_t)(l->r * l->in) * 4), *b = malloc((size_t)(l->out * l->r) * 4);
+        float *x = malloc((size_t)(rank * l->in) * 4), *y = malloc((size_t)(l->out * rank) * 4);
+        assert_int_equal(peft_read(p, k, a, b), QFW_OK);
+        assert_int_equal(gguf_read(f, ga, x), QFW_OK);
+        assert_int_equal(gguf_read(f, gb, y), QFW_OK);
+        for (int64_t o = 0; o < l->out; o += 7)
+            for (int64_t i = 0; i < l->in; i += 5) {
+                double wanted = 0, got = 0;
+                for (int64_t r = 0; r < l->r; r++)
+                    wanted += l->scale * (double)b[o * l->r + r] * (double)a[r * l->in + i];
+                for (int64_t r = 0; r < rank; r++)
+                    got +=
+                        alpha / (double)rank * (double)y[o * rank + r] * (double)x[r * l->in + i];
+                assert_true(fabs(wanted - got) <= 1e-6);
+            }
+        free(a);
+        free(b);
+        free(x);
+        free(y);
+    }
+    peft_close(p);
+    gguf_close(f);
+}
+
+static void task_export_alone(void **state) {
+    (void)state;
+    run_ini("export.ini", NULL, NULL);
+    if (c.exit_code) fail_msg("%s", c.err);
+    assert_non_null(strstr(c.out, "model-q8_0.gguf: 27 tensors"));
+    assert_false(file_exists(temp_path("only/model.safetensors")));
+    gguf_file *f = open_gguf("only/model-q8_0.gguf");
+    has_the_model(f, "ad/merged", GGUF_Q8_0, 1.02 / 254); /* base16 where merged is none */
+    assert_true(gguf_find(f, "general.file_type")->number == 7);
+    gguf_close(f);
+    run_ini("export.ini", NULL, NULL); /* nothing is overwritten */
+    assert_int_equal(c.exit_code, EXIT_OUTPUT);
+}
+
+/* The model without an adapter. */
+static void a_model_alone(void **state) {
+    (void)state;
+    temp_text("bare.ini",
+        "[run]\ntask = export\noutput_dir = bare\nthreads = 1\n[model]\npath = base\n"
+        "[adapter]\nuse = none\n[export]\ngguf = f16\n");
+    run_ini("bare.ini", NULL, NULL);
+    if (c.exit_code) fail_msg("%s", c.err);
+    gguf_file *f = open_gguf("bare/model-f16.gguf");
+    has_the_model(f, "base", GGUF_F16, 1.0 / 2048);
+    gguf_close(f);
+}
+
+/* A model that was trained whole. */
+static void a_trained_model(void **state) {
+    (void)state;
+    run_ini("base.ini", "--set=run.output_dir=whole", "--set=export.gguf=f16");
+    if (c.exit_code) fail_msg("%s", c.err);
+    gguf_file *f = open_gguf("whole/merged/model-f16.gguf");
+    has_the_model(f, "whole", GGUF_F16, 1.0 / 2048);
+    gguf_close(f);
+}
+
+static void refused_by_key(const char *set, const char *second, const char *part) {
+    run_ini("export.ini", set, second);
+    assert_int_equal(c.exit_code, EXIT_CONFIG);
+    if (!strstr(c.err, part)) fail_msg("%s, wanted %s", c.err, part);
+}
+
+static void wrong_keys(void **state) {
+    (void)state;
+    refused_by_key("--set=export.gguf=q4_0", NULL, "none | f16 | q8_0");
+    refused_by_key(
+        "--set=export.gguf=none", NULL, "task = export makes nothing then; hint: merged, gguf or");
+    refused_by_key("--set=export.merged=requant", "--set=model.load_in_4bit=true",
+        "beside merged = requant, whose codes GGUF does not have");
+    refused_by_key("--set=adapter.use=none", "--set=export.gguf_adapter=true",
+        "export.gguf_adapter: true, but [adapter] use = none");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(model_after_training),
+        cmocka_unit_test(adapter_after_training),
+        cmocka_unit_test(task_export_alone),
+        cmocka_unit_test(a_model_alone),
+        cmocka_unit_test(a_trained_model),
+        cmocka_unit_test(wrong_keys),
+    };
+    return cmocka_run_group_tests_name("serve/gguf", tests, make_all, temp_drop);
+}
