@@ -180,7 +180,7 @@ static void d_rows(void **state) {
         const char *rows, *regex;
     } rows[] = {
         /* D1 */
-        {"", "E_DATA_EMPTY\\] .*/rows\\.jsonl: no row to train on; lines: 0,"},
+        {"", "E_DATA_EMPTY\\] .*/rows\\.jsonl: no row that can be used; lines: 0,"},
         {"\n \n\n", "E_DATA_EMPTY\\] .*/rows\\.jsonl: no row .*lines: 3, rows: 0,"},
         /* D2 */
         {"{\"input_ids\": [5, 6]}\n{\"input_ids\": [5, }\n", IN("JSON") "2:19: "},

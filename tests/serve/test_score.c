@@ -321,7 +321,18 @@ static void a_kill_loses_nothing(void **state) {
     assert_error(run_with(1, (const char *[]){"score.chunk_overlap=8", NULL}), "E_OUT_RESUME",
         EXIT_OUTPUT, "scores\\.jsonl:1: scored under other settings");
     temp_text("in.jsonl", "{\"id\": \"ada\", \"text\": \"\"}\n");
-    assert_error(run_with(1, NULL), "E_OUT_RESUME", EXIT_OUTPUT, "is not 'gia', which stands");
+    assert_error(run_with(1, NULL), "E_OUT_RESUME", EXIT_OUTPUT,
+        "document 1, 'ada', is not the one that was scored");
+    temp_text("in.jsonl", "{\"id\": \"ada\", \"text\": \"Ada lives near the coast, strong JVM "
+                          "work.\"}\n"); /* those after it are gone */
+    assert_error(
+        run_with(1, NULL), "E_OUT_RESUME", EXIT_OUTPUT, "document 2 .there is none. is not");
+    char *other = contents("in.jsonl");
+    other[8] = 'A'; /* the same texts under another id */
+    temp_text("in.jsonl", other);
+    free(other);
+    assert_error(
+        run_with(1, NULL), "E_OUT_RESUME", EXIT_OUTPUT, "document 1, '.*', is not the one");
     temp_text("in.jsonl", usual_rows);
     check_contents("out/scores.jsonl", scores);
     mem_free(scores);
@@ -420,6 +431,25 @@ static void wrong_rows_are_named(void **state) {
     check_row("{\"text\": \"\", \"id\": []}", "E_DATA_FIELD", "bad\\.jsonl:2: 'id': neither");
     check_row("[\"text\"]", "E_DATA_FIELD", "bad\\.jsonl:2: .*an object");
     check_row("{\"text\": \"a", "E_DATA_JSON", "bad\\.jsonl:2");
+    check_row("{\"text\": \"\", \"id\": \"1\"}", "E_DATA_FIELD",
+        "bad\\.jsonl:2: 'id': '1' is the id of line 1, too; hint: .* id_field");
+    documents *in = NULL;
+    document_in d;
+    const documents_opts o = {temp_path("bad.jsonl"), "id", "text", 0};
+    temp_text("bad.jsonl", "\n \n");
+    must(documents_open(&o, &in));
+    assert_error(documents_next(in, &d), "E_DATA_EMPTY", EXIT_DATA, "a file without a row");
+    documents_close(in);
+    char *many = malloc(64 * 1000), *to = many; /* all told apart */
+    assert_non_null(many);
+    for (int i = 0; i < 1000; i++)
+        to += snprintf(to, 64, "{\"id\": \"r%d\", \"text\": \"x\"}\n", i);
+    temp_text("bad.jsonl", many);
+    free(many);
+    must(documents_open(&o, &in));
+    for (int i = 0; i < 1000; i++) must(documents_next(in, &d));
+    assert_int_equal(documents_next(in, &d), QFW_E_END);
+    documents_close(in);
 }
 
 static void no_room_is_said(void **state) {

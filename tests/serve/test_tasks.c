@@ -168,9 +168,33 @@ static void evaluates(void **state) {
     char *with = mem_printf("evaluate.compare_with=%s", kept);
     assert_int_equal(run_task("evaluate", with), 0);
     assert_int_equal(remove(temp_path("out/evaluation-base.json")), 0);
-    assert_non_null(strstr(c.out, "no difference is shown between base and base"));
+    assert_int_equal(remove(temp_path("out/evaluation-base-2.json")), 0);
+    assert_non_null(strstr(c.out, "no difference is shown between base-2 and base"));
+    /* One of other rows is refused before anything is scored. */
+    char *other = NULL;
+    size_t n = 0;
+    assert_int_equal(file_read(kept, 1 << 20, &other, &n), QFW_OK);
+    char *id = strstr(other, "\"3\"");
+    assert_non_null(id);
+    id[1] = '4';
+    assert_int_equal(file_write(kept, other, n), QFW_OK);
+    assert_int_equal(run_task("evaluate", with), 78);
+    assert_non_null(
+        strstr(c.err, "evaluate.compare_with: the evaluation of base was not made with"));
+    assert_false(file_exists(temp_path("out/evaluation-base.json")));
+    mem_free(other);
     mem_free(with);
     mem_free(kept);
+    /* The same of the last of several adapters, by the key that names it. */
+    assert_int_equal(run_task("evaluate", "evaluate.adapters=base,nowhere"), 66);
+    assert_non_null(strstr(c.err, "[evaluate] adapters, "));
+    assert_null(strstr(c.out, "in range"));
+    /* Two of one name are told apart. */
+    assert_int_equal(run_task("evaluate", "evaluate.adapters=base,base"), 0);
+    assert_true(file_exists(temp_path("out/evaluation-base-2.json")));
+    assert_int_equal(remove(temp_path("out/evaluation-base.json")), 0);
+    assert_int_equal(remove(temp_path("out/evaluation-base-2.json")), 0);
+    assert_int_equal(run_task("evaluate", "evaluate.good=0.5"), 78);
 }
 
 static void refused(const char *rows, const char *message) {

@@ -321,6 +321,30 @@ static void kept_file_is_checked(void **state) {
     lab_close(l);
 }
 
+/* What is no such file is not written over. */
+static void another_file_is_kept(void **state) {
+    static const char *const names[] = {"rows.txt", "sft/adapter_model.safetensors"};
+    (void)state;
+    lab *l = dpolab_open();
+    lab_write(l, "rows.txt", "{\"prompt\": \"a\"}\n");
+    for (int i = 0; i < 2; i++) {
+        size_t n, n_now;
+        char *keys = mem_printf("precompute_ref_log_probs = true\nref_cache = %s\n", names[i]);
+        char *before = lab_contents(l, names[i], &n), *now;
+        assert_int_not_equal(run_all(l, keys, 0), QFW_OK);
+        assert_string_equal(err_name(), "E_OUT_EXISTS");
+        assert_non_null(strstr(err_text(0), "it is no file of log-probabilities"));
+        err_clear();
+        now = lab_contents(l, names[i], &n_now);
+        assert_int_equal(n, n_now);
+        assert_memory_equal(before, now, n);
+        mem_free(before);
+        mem_free(now);
+        mem_free(keys);
+    }
+    lab_close(l);
+}
+
 /* --- resume --- */
 
 static void drop(const lab *l, const char *name) {
@@ -425,6 +449,7 @@ int main(void) {
         cmocka_unit_test(shared_rows_stand_once),
         cmocka_unit_test(kept_is_the_same_bit_for_bit),
         cmocka_unit_test(kept_file_is_checked),
+        cmocka_unit_test(another_file_is_kept),
         cmocka_unit_test(resumed_is_uninterrupted),
         cmocka_unit_test(another_reference_is_refused),
         cmocka_unit_test(plan_says_what_is_computed),

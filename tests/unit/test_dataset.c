@@ -357,7 +357,7 @@ static void test_untrained(void **state) {
 
 static void test_empty(void **state) {
     (void)state;
-    refused("", "E_DATA_EMPTY", "rows.jsonl: no row to train on; lines: 0, rows: 0");
+    refused("", "E_DATA_EMPTY", "rows.jsonl: no row that can be used; lines: 0, rows: 0");
     refused("\n \n\t\r\n", "E_DATA_EMPTY", "lines: 3, rows: 0");
     opts.max_length = 2;
     opts.overlong = OVERLONG_DROP;

@@ -389,6 +389,13 @@ static void test_decode(void **state) {
     must(tokenizer_decode(t, bytes, 3, 0, &text, &n));
     assert_string_equal(text, "<|user|>\xc3\xa9");
     mem_free(text);
+    tokenizer *wide = NULL; /* of a model with more rows than tokens */
+    const int32_t beyond[] = {3 + 'a', 499, 3 + 'b'};
+    must(tokenizer_open(golden_path("bytefallback"), 512, &wide));
+    must(tokenizer_decode(wide, beyond, 3, 0, &text, &n));
+    assert_string_equal(text, "ab");
+    mem_free(text);
+    tokenizer_close(wide);
     const int32_t none[] = {3, 497};
     assert_error(tokenizer_decode(t, none, 2, 0, &text, &n), "E_TOK_ID", EXIT_DATA,
         "497 is no token \\(ids\\[1\\]\\)");

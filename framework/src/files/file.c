@@ -252,9 +252,10 @@ qfw_status dir_make(const char *path) {
         at += strcspn(at, "/");
         const char end = *at;
         *at = 0;
-        if (mkdir(part, 0777) != 0 && !dir_exists(part))
+        const int why = mkdir(part, 0777) ? errno : 0;
+        if (why && !dir_exists(part))
             status = err_fail(
-                "E_OUT_CREATE", QFW_E_IO, "%s: folder cannot be made: %s", part, strerror(errno));
+                "E_OUT_CREATE", QFW_E_IO, "%s: folder cannot be made: %s", part, strerror(why));
         *at = end;
     }
     mem_free(part);

@@ -92,7 +92,8 @@ static qfw_status fail_syntax(
     const size_t end = e->position < 0 ? 0 : (size_t)e->position < n ? (size_t)e->position : n;
     if (memory_failed) return err_fail("E_MEM", QFW_E_NOMEM, "%s: no memory to parse", from->file);
     if (json_error_code(e) == json_error_duplicate_key) return fail_duplicate(from, text, end);
-    snprintf(what, sizeof what, "%s", e->text);
+    const int is_nul = json_error_code(e) == json_error_null_character;
+    snprintf(what, sizeof what, "%s", is_nul ? "\\u0000 is not allowed in a text" : e->text);
     const int ahead = json_error_code(e) == json_error_invalid_utf8; /* else just past the token */
     return fail_at(from, from->name, text, end && !ahead ? end - 1 : end, what);
 }

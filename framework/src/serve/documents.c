@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "base/rng.h"
 #include "files/file.h"
 #include "files/json.h"
 #include "text/jsonl.h"
@@ -25,6 +26,11 @@ struct documents {
     char **names, *text;
     size_t n_names, cap, next;
     char id[32];
+    /* Of the rows so far, by a hash table: what their ids are, and where. */
+    struct seen {
+        uint64_t hash, line; /* line 0: an empty slot */
+    } * seen;
+    size_t n_seen, n_slots;
 };
 
 /* --- a folder --- */
@@ -102,6 +108,44 @@ static qfw_status fail_row(
         line, key, found, wanted);
 }
 
+static struct seen *slot_of(const documents *d, uint64_t hash) {
+    size_t i = (size_t)hash & (d->n_slots - 1);
+    while (d->seen[i].line && d->seen[i].hash != hash) i = (i + 1) & (d->n_slots - 1);
+    return &d->seen[i];
+}
+
+static qfw_status make_room(documents *d) {
+    struct seen *old = d->seen;
+    const size_t n = d->n_slots;
+    if (2 * d->n_seen < n) return QFW_OK;
+    d->n_slots = n ? 2 * n : 64;
+    d->seen = mem_alloc(d->n_slots, sizeof *d->seen);
+    if (!d->seen) {
+        d->seen = old;
+        d->n_slots = n;
+        return QFW_E_NOMEM;
+    }
+    for (size_t i = 0; i < n; i++)
+        if (old[i].line) *slot_of(d, old[i].hash) = old[i];
+    mem_free(old);
+    return QFW_OK;
+}
+
+/* Scores go by the id: each is one row's. */
+static qfw_status note_id(documents *d, const char *id, uint64_t line) {
+    QFW_TRY(make_room(d));
+    const uint64_t hash = fnv1a64(id);
+    struct seen *s = slot_of(d, hash);
+    if (s->line)
+        return err_fail("E_DATA_FIELD", QFW_E_DATA,
+            "%s:%" PRIu64 ": '%s': '%.80s' is the id of line %" PRIu64
+            ", too; hint: [score] id_field",
+            d->o.path, line, d->o.id_field, id, s->line);
+    *s = (struct seen){hash, line};
+    d->n_seen++;
+    return QFW_OK;
+}
+
 static qfw_status read_row(documents *d, uint64_t line, document_in *out) {
     const json_node *row = json_root(d->row), *id = json_node_member(row, d->o.id_field);
     const json_node *text = json_node_member(row, d->o.text_field);
@@ -113,11 +157,12 @@ static qfw_status read_row(documents *d, uint64_t line, document_in *out) {
     snprintf(d->id, sizeof d->id, "%" PRIu64, line);
     *out = (document_in){d->id, json_node_str(text), strlen(json_node_str(text)), line};
     switch (json_node_kind(id)) {
-    case QFW_DOC_ABSENT: return QFW_OK;
-    case QFW_DOC_STRING: out->id = json_node_str(id); return QFW_OK;
-    case QFW_DOC_INT: snprintf(d->id, sizeof d->id, "%" PRId64, json_node_i64(id)); return QFW_OK;
+    case QFW_DOC_ABSENT: break;
+    case QFW_DOC_STRING: out->id = json_node_str(id); break;
+    case QFW_DOC_INT: snprintf(d->id, sizeof d->id, "%" PRId64, json_node_i64(id)); break;
     default: return fail_row(d, line, d->o.id_field, "neither text nor a whole number", "one");
     }
+    return note_id(d, out->id, line);
 }
 
 static int is_blank(const char *text, size_t n) {
@@ -131,8 +176,12 @@ static qfw_status next_row(documents *d, document_in *out) {
     size_t n;
     json_destroy(d->row);
     d->row = NULL;
-    do QFW_TRY(jsonl_next(d->rows, &text, &n));
-    while (is_blank(text, n));
+    do {
+        const qfw_status status = jsonl_next(d->rows, &text, &n);
+        if (status == QFW_E_END && !d->n_seen)
+            return err_fail("E_DATA_EMPTY", QFW_E_DATA, "%s: a file without a row", d->o.path);
+        QFW_TRY(status);
+    } while (is_blank(text, n));
     const uint64_t line = jsonl_line(d->rows);
     const json_source from = {
         .file = d->o.path, .line = line, .name = "E_DATA_JSON", .limit_name = "E_DATA_LIMIT"};
@@ -168,6 +217,7 @@ void documents_close(documents *d) {
     json_destroy(d->row);
     for (size_t i = 0; i < d->n_names; i++) mem_free(d->names[i]);
     mem_free(d->names);
+    mem_free(d->seen);
     mem_free(d->text);
     mem_free(d);
 }

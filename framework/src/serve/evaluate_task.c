@@ -35,14 +35,15 @@ const qfw_option evaluate_options[N_EVALUATE_OPTIONS] = {
         "output folders of training, for its curves; empty: the adapters'"),
 };
 
-enum { MAX_SCORERS = 8, MAX_WORDINGS = 16, MAX_RUNS = 64 };
+enum { NAME_BYTES = 224, MAX_SCORERS = 8, MAX_WORDINGS = 16, MAX_RUNS = 64 };
 
 /* What the task holds. */
 typedef struct evaluating {
     run *r;
     FILE *out;
-    evaluation *list[2 * MAX_SCORERS];
-    uint32_t n;
+    evaluation *list[2 * MAX_SCORERS], *others[MAX_SCORERS]; /* others: of compare_with */
+    uint32_t n, n_others;
+    int only_checks; /* everything but scoring */
 } evaluating;
 
 /* --- one adapter --- */
@@ -66,6 +67,24 @@ static qfw_status read_wordings(const run *r, char *prompts[MAX_WORDINGS], uint3
     return QFW_OK;
 }
 
+/* Each of the wordings makes a rubric. */
+static qfw_status check_wordings(const set_scorer *k) {
+    char *prompts[MAX_WORDINGS] = {NULL};
+    uint32_t n = 0;
+    qfw_status status = read_wordings(k->r, prompts, &n);
+    for (uint32_t i = 0; status == QFW_OK && i < n; i++) {
+        rubric_opts o = *rubric_says(k->rubric);
+        rubric *r = NULL;
+        o.prompt = prompts[i];
+        o.ini = NULL;
+        status = rubric_create(&o, &r);
+        rubric_destroy(r);
+        if (status != QFW_OK) err_prefix("[evaluate] wordings, file %u", i + 1);
+    }
+    for (uint32_t i = 0; i < MAX_WORDINGS; i++) mem_free(prompts[i]);
+    return status;
+}
+
 static qfw_status probe_set(const set_scorer *k, evaluation *result, FILE *out) {
     const qfw_cfg *c = run_cfg(k->r, SECTION_EVALUATE);
     const sensitivity_in in = {&k->o, k->e, k->set, result};
@@ -80,14 +99,41 @@ static qfw_status probe_set(const set_scorer *k, evaluation *result, FILE *out) 
     return status;
 }
 
+/* Whether an evaluation has the rows of this set, in its order. */
+static int is_of_set(const evaluation *e, const set_scorer *k) {
+    size_t at = 0;
+    for (size_t i = 0; i < k->set->n_rows; i++)
+        for (uint32_t s = 0; s < rubric_skills(k->rubric); s++) {
+            const evalset_row *row = &k->set->rows[i];
+            if (!row->expected[s].given) continue;
+            const judged *j = at < e->n_rows ? &e->rows[at++] : NULL;
+            if (!j || strcmp(j->document, row->id) || j->low != row->expected[s].low ||
+                j->high != row->expected[s].high ||
+                strcmp(e->skills[j->skill], rubric_skill(k->rubric, s)))
+                return 0;
+        }
+    return at == e->n_rows;
+}
+
+static qfw_status check_others(const evaluating *v, const set_scorer *k) {
+    for (uint32_t i = 0; i < v->n_others; i++)
+        if (!is_of_set(v->others[i], k))
+            return cfg_problem(v->r->ini, run_cfg(v->r, SECTION_EVALUATE), "compare_with",
+                "the evaluation of %s was not made with the rows of %s and this rubric",
+                v->others[i]->name, k->set->path);
+    return QFW_OK;
+}
+
 static qfw_status run_set(
-    run *r, set_scorer *k, const char *name, FILE *plan_to, evaluation **out) {
+    const evaluating *v, run *r, set_scorer *k, const char *name, FILE *plan_to, evaluation **out) {
     QFW_TRY(run_open_model(r));
     QFW_TRY(set_scorer_open(r, k));
+    QFW_TRY(check_wordings(k));
+    QFW_TRY(check_others(v, k));
     QFW_TRY(run_open_device(r));
     QFW_TRY(set_scorer_plan(k));
     QFW_TRY(serve_plan(r, k->e, plan_to));
-    if (r->flags.plan_only || r->flags.dry_run) return QFW_OK;
+    if (v->only_checks) return QFW_OK;
     QFW_TRY(serve_load(r, k->e));
     return set_scorer_run(k, name, out);
 }
@@ -119,15 +165,30 @@ static qfw_status start_with(const run *r, const char *adapter, run **out) {
     return status;
 }
 
+/* A name that no other scorer here has: "dpo", then "dpo-2". */
+static void unique_name(const evaluating *v, const char *wanted, char name[NAME_BYTES]) {
+    int taken = 1;
+    snprintf(name, NAME_BYTES, "%.200s", wanted);
+    for (unsigned k = 2; taken; k++) {
+        taken = 0;
+        for (uint32_t i = 0; i < v->n; i++) taken |= !strcmp(v->list[i]->name, name);
+        if (taken) snprintf(name, NAME_BYTES, "%.200s-%u", wanted, k);
+    }
+}
+
 static qfw_status evaluate_one(evaluating *v, const char *adapter) {
     set_scorer k = {.r = NULL};
     run *r = NULL;
     evaluation *result = NULL;
-    FILE *nowhere = v->n ? fopen("/dev/null", "w") : NULL; /* one plan is enough */
+    const int told = v->n || (v->only_checks && !v->r->flags.plan_only && !v->r->flags.dry_run);
+    FILE *nowhere = told ? fopen("/dev/null", "w") : NULL; /* one plan is enough */
     FILE *plan_to = nowhere ? nowhere : v->out;
+    char name[NAME_BYTES];
+    unique_name(v, *adapter ? short_name(adapter) : "base", name);
     qfw_status status = start_with(v->r, adapter, &r);
-    if (status == QFW_OK)
-        status = run_set(r, &k, *adapter ? short_name(adapter) : "base", plan_to, &result);
+    if (status == QFW_OK) status = run_set(v, r, &k, name, plan_to, &result);
+    if (status != QFW_OK && *cfg_text(run_cfg(v->r, SECTION_EVALUATE), "adapters"))
+        err_prefix("[evaluate] adapters, %s", adapter);
     if (status == QFW_OK && result) status = probe_set(&k, result, v->out);
     if (nowhere) fclose(nowhere);
     if (result) v->list[v->n++] = result;
@@ -161,7 +222,24 @@ static qfw_status each_word(
 }
 
 static qfw_status read_one(evaluating *v, const char *path) {
-    return evaluation_read(path, &v->list[v->n]) == QFW_OK ? (v->n++, QFW_OK) : QFW_E_DATA;
+    if (v->n_others == MAX_SCORERS)
+        return cfg_problem(v->r->ini, run_cfg(v->r, SECTION_EVALUATE), "compare_with",
+            "more than %d", MAX_SCORERS);
+    QFW_TRY(evaluation_read(path, &v->others[v->n_others]));
+    v->n_others++;
+    return QFW_OK;
+}
+
+/* Those of compare_with, after the others and under names of their own. */
+static qfw_status add_others(evaluating *v) {
+    for (uint32_t i = 0; i < v->n_others; i++) {
+        char name[NAME_BYTES];
+        unique_name(v, v->others[i]->name, name);
+        QFW_TRY(evaluation_rename(v->others[i], name));
+        v->list[v->n++] = v->others[i];
+        v->others[i] = NULL;
+    }
+    return QFW_OK;
 }
 
 static verdict_bands bands_of(const run *r) {
@@ -245,15 +323,27 @@ static qfw_status evaluate_all(evaluating *v) {
     run *r = v->r;
     const qfw_cfg *c = run_cfg(r, SECTION_EVALUATE);
     const char *adapters = cfg_text(c, "adapters");
+    if (cfg_real(c, "good") < cfg_real(c, "fair"))
+        return cfg_problem(r->ini, c, "good", "%g, wanted at least fair, %g", cfg_real(c, "good"),
+            cfg_real(c, "fair"));
     if (!r->flags.plan_only)
         QFW_TRY(r->flags.dry_run ? output_check(r, &evaluate_output)
                                  : output_claim(r, &evaluate_output));
+    /* What can be wrong with the last is told before the first is scored. */
+    QFW_TRY(each_word(v, cfg_text(c, "compare_with"), read_one));
+    const int stops = r->flags.plan_only || r->flags.dry_run;
+    v->only_checks = 1;
+    if (stops && !*adapters)
+        QFW_TRY(evaluate_one(v, cfg_text(run_cfg(r, SECTION_ADAPTER), "path")));
+    else
+        QFW_TRY(each_word(v, adapters, evaluate_one));
+    if (stops) return QFW_OK;
+    v->only_checks = 0;
     if (*adapters)
         QFW_TRY(each_word(v, adapters, evaluate_one));
     else
         QFW_TRY(evaluate_one(v, cfg_text(run_cfg(r, SECTION_ADAPTER), "path")));
-    if (r->flags.plan_only || r->flags.dry_run) return QFW_OK;
-    QFW_TRY(each_word(v, cfg_text(c, "compare_with"), read_one));
+    QFW_TRY(add_others(v));
     return conclude(v);
 }
 
@@ -261,5 +351,6 @@ qfw_status evaluate_task(run *r, FILE *out) {
     evaluating v = {.r = r, .out = out};
     const qfw_status status = evaluate_all(&v);
     for (uint32_t i = 0; i < v.n; i++) evaluation_destroy(v.list[i]);
+    for (uint32_t i = 0; i < v.n_others; i++) evaluation_destroy(v.others[i]);
     return status;
 }

@@ -45,6 +45,14 @@ qfw_status evaluation_create(const char *name, const char *set, const char *adap
     return QFW_E_NOMEM;
 }
 
+qfw_status evaluation_rename(evaluation *e, const char *name) {
+    char *copy = mem_strdup(name);
+    if (!copy) return QFW_E_NOMEM;
+    mem_free((void *)(uintptr_t)e->name);
+    e->name = copy;
+    return QFW_OK;
+}
+
 qfw_status evaluation_add(evaluation *e, const judged *row) {
     if (mem_grow(&e->rows, &e->cap_rows, e->n_rows + 1, sizeof *e->rows)) return QFW_E_NOMEM;
     judged *r = &e->rows[e->n_rows];

@@ -61,6 +61,7 @@ typedef struct evaluation {
 qfw_status evaluation_create(const char *name, const char *set, const char *adapter,
     const char *const *skills, uint32_t n_skills, scale s, evaluation **out);
 void evaluation_destroy(evaluation *e); /* NULL is ignored */
+qfw_status evaluation_rename(evaluation *e, const char *name);
 /* Append a copy, strings included. */
 qfw_status evaluation_add(evaluation *e, const judged *row);
 /* evaluation.json: written whole, renamed into place; read back to the same bits. */

@@ -48,6 +48,10 @@ void evaluation_print_document(
             range_of(r, range), row_verdict(r));
     }
     const share s = stats_share(hits, n);
+    if (!n) {
+        fprintf(out, "  no score: it abstained from all\n");
+        return;
+    }
     fprintf(out, "  %llu of %llu in range (%.0f %%, 95 %% interval %.0f - %.0f %%): %s\n",
         (unsigned long long)hits, (unsigned long long)n, 100 * s.value, 100 * s.low, 100 * s.high,
         evaluation_verdict(s.value, bands));
@@ -70,13 +74,21 @@ static const char *p_value(double p, char out[32]) {
     return out;
 }
 
+/* " 54.0 (48.1- 60.0)", or "-" where nothing was answered. */
+static const char *interval(const share *s, char out[64]) {
+    if (s->n)
+        snprintf(out, 64, "%5.1f (%4.1f-%5.1f)", 100 * s->value, 100 * s->low, 100 * s->high);
+    else
+        snprintf(out, 64, "%5s", "-");
+    return out;
+}
+
 static void print_metrics(const char *title, const skill_metrics *m, FILE *out) {
-    char mae[32], kappa[32], p[32], brier[32], error[32];
-    fprintf(out, "  %-16s %6llu  %5.1f (%4.1f-%5.1f) %6s %6s %6llu %6llu %7s %6s %6s\n", title,
-        (unsigned long long)m->n, 100 * m->in_range.value, 100 * m->in_range.low,
-        100 * m->in_range.high, number(m->mae, 2, mae), number(m->kappa, 2, kappa),
-        (unsigned long long)m->over, (unsigned long long)m->under, p_value(m->sign_p, p),
-        number(m->brier, 3, brier), number(m->calibration_err, 3, error));
+    char mae[32], kappa[32], p[32], brier[32], error[32], range[64];
+    fprintf(out, "  %-16s %6llu  %-18s %6s %6s %6llu %6llu %7s %6s %6s\n", title,
+        (unsigned long long)m->n, interval(&m->in_range, range), number(m->mae, 2, mae),
+        number(m->kappa, 2, kappa), (unsigned long long)m->over, (unsigned long long)m->under,
+        p_value(m->sign_p, p), number(m->brier, 3, brier), number(m->calibration_err, 3, error));
 }
 
 void evaluation_print(const evaluation *e, const verdict_bands *bands, FILE *out) {
@@ -87,10 +99,11 @@ void evaluation_print(const evaluation *e, const verdict_bands *bands, FILE *out
         "in range, % (95 %)", "mae", "kappa", "over", "under", "sign p", "brier", "cal.");
     for (uint32_t i = 0; i < e->n_skills; i++) {
         const skill_metrics m = evaluation_metrics(e, i);
-        if (m.n) print_metrics(name_of(e->skills[i], name), &m, out);
+        if (m.n || m.abstained) print_metrics(name_of(e->skills[i], name), &m, out);
     }
     print_metrics("all", &all, out);
-    fprintf(out, "  verdict: %s", evaluation_verdict(all.in_range.value, bands));
+    fprintf(
+        out, "  verdict: %s", all.n ? evaluation_verdict(all.in_range.value, bands) : "no scores");
     if (all.abstained)
         fprintf(out, "; abstained from %llu more", (unsigned long long)all.abstained);
     fprintf(out, "\n");
@@ -130,6 +143,10 @@ static void print_pair(const evaluation *const *list, const pair *x, double p, F
     const evaluation *a = list[x->first], *b = list[x->second];
     const int better = x->c.second.value > x->c.first.value;
     char text[32];
+    if (!x->c.n) {
+        fprintf(out, "  %s and %s: there is no score that both gave\n", b->name, a->name);
+        return;
+    }
     if (p < significant)
         fprintf(out,
             "  %s is %s than %s: %.1f %% against %.1f %%, p %s%s (%llu rows right in one "
@@ -141,6 +158,8 @@ static void print_pair(const evaluation *const *list, const pair *x, double p, F
         fprintf(out,
             "  no difference is shown between %s and %s: %.1f %% against %.1f %%, p = %s\n",
             b->name, a->name, 100 * x->c.second.value, 100 * x->c.first.value, p_value(p, text));
+    if (x->c.n < a->n_rows)
+        fprintf(out, "    (of the %llu scores that both gave)\n", (unsigned long long)x->c.n);
 }
 
 /* Skill by skill, from one evaluation to the next. */
@@ -187,7 +206,10 @@ qfw_status evaluation_print_comparison(const evaluation *const *list, uint32_t n
         fprintf(out, "  %-16s", k < list[0]->n_skills ? name_of(list[0]->skills[k], name) : "all");
         for (uint32_t i = 0; i < n; i++) {
             const share s = evaluation_metrics(list[i], k).in_range;
-            fprintf(out, "  %5.1f (%4.1f - %5.1f)", 100 * s.value, 100 * s.low, 100 * s.high);
+            if (s.n)
+                fprintf(out, "  %5.1f (%4.1f - %5.1f)", 100 * s.value, 100 * s.low, 100 * s.high);
+            else
+                fprintf(out, "  %5s %14s", "-", "");
         }
         fprintf(out, "\n");
     }

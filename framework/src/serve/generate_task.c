@@ -47,7 +47,11 @@ static qfw_status add_named(const run *r, int32_t stops[MAX_STOPS], uint32_t *n)
         snprintf(token, sizeof token, "%.*s", (int)len, at);
         at += len + (at[len] == ',');
         if (tokenizer_id(r->tok, token) < 0)
-            return cfg_problem(r->ini, c, "stop_tokens", "\"%s\" is no token of the model", token);
+            return cfg_problem(r->ini, c, "stop_tokens",
+                "\"%s\" is no token of the model; hint: tokens as tokenizer.json writes them, "
+                "where "
+                "a blank in front is \xe2\x96\x81 or \xc4\xa0",
+                token);
         add_stop(stops, n, tokenizer_id(r->tok, token));
     }
     return QFW_OK;

@@ -27,6 +27,10 @@ void report_share(const share *s, FILE *out) {
 static void say_share(const evaluation *e, const share *s, FILE *out) {
     fputs("<strong>", out);
     html_text(out, e->name);
+    if (!s->n) {
+        fputs("</strong> abstained from all scores", out);
+        return;
+    }
     fputs("</strong> puts <strong>", out);
     report_percent(s->value, out);
     fputs("</strong> of ", out);

@@ -4,6 +4,7 @@
 
 #include <inttypes.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -19,9 +20,37 @@ enum { MAX_LINE = 1 << 30, SETTINGS_SHOWN = 16 };
 
 struct score_out {
     score_out_opts o;
-    char *jsonl_path, *csv_path, *last_id;
+    char *jsonl_path, *csv_path;
+    uint64_t *done; /* of each document that was there already, what tells it from others */
+    size_t n_done, cap_done;
     FILE *f;
 };
+
+/* 16 hex digits of a text's SHA-256. */
+static void digest_text(const char *text, size_t n, char hex[65]) {
+    sha256 s;
+    sha256_init(&s);
+    sha256_add(&s, text, n);
+    sha256_hex(&s, hex);
+    hex[16] = 0;
+}
+
+static uint64_t identity(const char *id, const char *text_hex) {
+    char hex[65];
+    sha256 s;
+    sha256_init(&s);
+    sha256_add(&s, id, strlen(id) + 1);
+    sha256_add(&s, text_hex, strlen(text_hex));
+    sha256_hex(&s, hex);
+    hex[16] = 0;
+    return strtoull(hex, NULL, 16);
+}
+
+int score_out_is(const score_out *o, uint64_t i, const char *id, const char *text, size_t n) {
+    char hex[65];
+    digest_text(text, n, hex);
+    return i < o->n_done && o->done[i] == identity(id, hex);
+}
 
 /* --- scores.jsonl --- */
 
@@ -59,9 +88,12 @@ static void put_skill(json_out *o, const scored *d, const rubric *r, uint32_t sk
 
 static void put_document(json_out *o, const scored *d, const score_out_opts *of) {
     const scale s = rubric_scale(of->rubric);
+    char hex[65];
+    digest_text(d->text, d->n, hex);
     json_open(o, NULL, '{');
     json_str(o, "id", d->id);
     json_int(o, "line", (int64_t)d->line);
+    json_str(o, "text_sha256", hex);
     json_str(o, "settings", of->settings);
     json_open(o, "scale", '[');
     json_int(o, NULL, s.low);
@@ -144,10 +176,10 @@ static qfw_status take_row(void *arg, const json_node *row, uint64_t line) {
             "another output_dir, or --set run.overwrite_output_dir=true",
             o->jsonl_path, line, SETTINGS_SHOWN, text_of(row, "settings"), SETTINGS_SHOWN,
             o->o.settings);
-    mem_free(o->last_id);
-    o->last_id = mem_strdup(text_of(row, "id"));
+    if (mem_grow(&o->done, &o->cap_done, o->n_done + 1, sizeof *o->done)) return QFW_E_NOMEM;
+    o->done[o->n_done++] = identity(text_of(row, "id"), text_of(row, "text_sha256"));
     r->n++;
-    return o->last_id ? QFW_OK : QFW_E_NOMEM;
+    return QFW_OK;
 }
 
 static qfw_status cut_back(score_out *o, uint64_t *n_done) {
@@ -347,8 +379,6 @@ qfw_status score_out_open(const score_out_opts *o, uint64_t *n_done, score_out *
     return QFW_OK;
 }
 
-const char *score_out_last(const score_out *o) { return o->last_id ? o->last_id : ""; }
-
 qfw_status score_out_finish(score_out *o, FILE *table) {
     csv c = {.o = o};
     if (fflush(o->f) || fsync(fileno(o->f)))
@@ -367,6 +397,6 @@ void score_out_close(score_out *o) {
     if (o->f) fclose(o->f);
     mem_free(o->jsonl_path);
     mem_free(o->csv_path);
-    mem_free(o->last_id);
+    mem_free(o->done);
     mem_free(o);
 }

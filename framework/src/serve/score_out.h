@@ -24,8 +24,8 @@ typedef struct score_out_opts {
 /* *n_done: documents that are there already; E_OUT_RESUME where they were scored under other
  * settings. */
 qfw_status score_out_open(const score_out_opts *o, uint64_t *n_done, score_out **out);
-/* The id of the last of those; "" none. Valid until score_out_add. */
-const char *score_out_last(const score_out *o);
+/* Whether document i of those is this one, id and text. */
+int score_out_is(const score_out *o, uint64_t i, const char *id, const char *text, size_t n);
 qfw_status score_out_add(score_out *o, const scored *d);
 /* Write scores.csv and print the table of skills. */
 qfw_status score_out_finish(score_out *o, FILE *table);

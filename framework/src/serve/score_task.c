@@ -178,6 +178,17 @@ static qfw_status check_documents(const scoring *k) {
     return QFW_OK;
 }
 
+/* All documents once, before anything is written or loaded: no run dies of row 90,000. */
+static qfw_status read_through(const scoring *k) {
+    documents *in = NULL;
+    document_in d;
+    QFW_TRY(open_documents(k, &in));
+    qfw_status status = QFW_OK;
+    while (status == QFW_OK) status = documents_next(in, &d);
+    documents_close(in);
+    return status == QFW_E_END ? QFW_OK : status;
+}
+
 /* --- a run --- */
 
 static const output_mark output_marks[] = {
@@ -190,12 +201,12 @@ static qfw_status skip_done(scoring *k) {
     for (uint64_t i = 0; i < k->n_done; i++) {
         const qfw_status status = documents_next(k->in, &d);
         if (status != QFW_OK && status != QFW_E_END) return status;
-        if (status == QFW_OK && (i + 1 < k->n_done || !strcmp(d.id, score_out_last(k->results))))
-            continue;
+        if (status == QFW_OK && score_out_is(k->results, i, d.id, d.text, d.n)) continue;
         return err_fail("E_OUT_RESUME", QFW_E_CONFIG,
-            "%s: document %" PRIu64 " is not '%.80s', which stands there in scores.jsonl; hint: "
-            "the input has changed: another output_dir",
-            text_of(k->r, SECTION_SCORE, "input"), i + 1, score_out_last(k->results));
+            "%s: document %" PRIu64 "%s%.80s%s is not the one that was scored; hint: the input has "
+            "changed: another output_dir",
+            text_of(k->r, SECTION_SCORE, "input"), i + 1, status == QFW_OK ? ", '" : "",
+            status == QFW_OK ? d.id : " (there is none)", status == QFW_OK ? "'," : "");
     }
     if (k->n_done)
         log_line(QFW_LOG_INFO, "going on after %" PRIu64 " documents that are scored", k->n_done);
@@ -272,7 +283,7 @@ static qfw_status prepare_and_score(scoring *k) {
     k->o = score_settings(r, k->rubric);
     QFW_TRY(scorer_create(&k->o, NULL, NULL, NULL, &k->scorer));
     QFW_TRY(open_documents(k, &k->in));
-    if (r->flags.dry_run) QFW_TRY(check_documents(k));
+    QFW_TRY(r->flags.dry_run ? check_documents(k) : read_through(k));
     const engine_opts eo = score_engine(&k->o);
     QFW_TRY(run_open_device(r));
     QFW_TRY(engine_plan(r, &eo, &k->e));

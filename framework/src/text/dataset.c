@@ -247,7 +247,7 @@ static qfw_status read_set(reading *r, uint64_t max_line) {
     QFW_TRY(read_rows(r, max_line));
     if (r->d->n == 0)
         return err_fail("E_DATA_EMPTY", QFW_E_DATA,
-            "%s: no row to train on; lines: %" PRIu64 ", rows: %" PRIu64 ", too long: %" PRIu64
+            "%s: no row that can be used; lines: %" PRIu64 ", rows: %" PRIu64 ", too long: %" PRIu64
             ", without a trained token: %" PRIu64 ", wrong: %" PRIu64,
             r->d->path, f->lines, f->rows, f->dropped_long, f->dropped_untrained, f->errors);
     set_pointers(r->d);

@@ -114,6 +114,7 @@ qfw_status tokenizer_decode(const tokenizer *t, const int32_t *id, size_t n, int
     qfw_status status = QFW_OK;
     for (size_t i = 0; status == QFW_OK && i < n; i++) {
         const char *token = tokenizer_token(t, id[i]);
+        if (!token && id[i] >= 0 && id[i] < t->limit) continue; /* one that only the model has */
         if (!token)
             status =
                 err_fail("E_TOK_ID", QFW_E_DATA, "tokenizer: %d is no token (ids[%zu])", id[i], i);

@@ -40,7 +40,8 @@ typedef struct text_part {
 qfw_status tokenizer_encode_parts(
     const tokenizer *t, const text_part *parts, size_t n_parts, ids *out);
 /* The text of n ids, through the decoder; mem_free. skip_special leaves special tokens out. A text
- * may hold NUL: n_bytes is its length. Ids that are none are E_TOK_ID. */
+ * may hold NUL: n_bytes is its length. Ids that only the model has (tokenizer_limit) are no text;
+ * others that are none are E_TOK_ID. */
 qfw_status tokenizer_decode(const tokenizer *t, const int32_t *id, size_t n, int skip_special,
     char **text, size_t *n_bytes);
 /* One token as it stands in the vocabulary, for printing; NULL for an id that is none. */

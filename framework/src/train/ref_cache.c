@@ -106,7 +106,6 @@ static void hash_contents(const run *r, char hex[65]) {
 static const char *read_sets(const run *r, st_file *f, const char *key) {
     char hex[65];
     const char *found = st_metadata(f, "key"), *hash = st_metadata(f, "sha256");
-    if (!found || !hash) return "it is no file of log-probabilities";
     if (strcmp(found, key)) return "it is of another model, adapter or other rows";
     for (uint32_t i = 0; i < REFERENCE_SETS; i++) {
         const uint64_t n = count_of(r, i);
@@ -125,8 +124,15 @@ qfw_status ref_cache_read(const run *r, const char *path, const char *key, int *
     st_file *f = NULL;
     *found = 0;
     if (!file_exists(path)) return QFW_OK;
-    const char *wrong = st_open(path, &f) == QFW_OK ? read_sets(r, f, key) : "it cannot be read";
+    const int is_ours =
+        st_open(path, &f) == QFW_OK && st_metadata(f, "key") && st_metadata(f, "sha256");
+    const char *wrong = is_ours ? read_sets(r, f, key) : NULL;
     st_close(f);
+    if (!is_ours)
+        return err_fail("E_OUT_EXISTS", QFW_E_IO,
+            "%s: it is no file of log-probabilities, which would take its place; hint: another "
+            "ref_cache, or remove it",
+            path);
     if (wrong) log_line(QFW_LOG_WARN, "%s: %s; it is computed anew", path, wrong);
     err_clear();
     *found = !wrong;
