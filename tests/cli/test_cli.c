@@ -86,7 +86,7 @@ static const char *plugin_dir(const char *folder, const char *const names[]) {
 static void version(void **state) {
     (void)state;
     prints("--version", "^qfw " QFW_VERSION ", plugin ABI 0\\.4$");
-    assert_string_equal(c.out, "qfw " QFW_VERSION ", plugin ABI 0.3\n");
+    assert_string_equal(c.out, "qfw " QFW_VERSION ", plugin ABI 0.4\n");
 }
 
 static void help(void **state) {
