@@ -9,7 +9,8 @@
 /* ggml's numbers. */
 enum { GGUF_F32 = 0, GGUF_F16 = 1, GGUF_Q8_0 = 8 };
 enum { GGUF_BLOCK = 32 }; /* values that share a scale in GGUF_Q8_0 */
-enum { GGUF_U32 = 4, GGUF_I32 = 5, GGUF_FLOAT = 6, GGUF_BOOL = 7, GGUF_STRING = 8, GGUF_ARRAY = 9 };
+enum { GGUF_I8 = 1, GGUF_I16 = 3, GGUF_U32 = 4, GGUF_I32 = 5, GGUF_FLOAT = 6, GGUF_BOOL = 7 };
+enum { GGUF_STRING = 8, GGUF_ARRAY = 9, GGUF_I64 = 11, GGUF_DOUBLE = 12 };
 
 /* Bytes of n values; Q8_0: n is a multiple of GGUF_BLOCK. */
 uint64_t gguf_bytes(uint32_t type, uint64_t n);
