@@ -9,10 +9,12 @@
 #include "../support/temp.h"
 #include "base/error.h"
 #include "base/mem.h"
+#include "export/full.h"
 #include "export/gguf.h"
 #include "export/peft.h"
 #include "files/file.h"
 #include "files/safetensors.h"
+#include "ops/ref.h"
 
 #include "../support/test.h"
 
@@ -80,52 +82,86 @@ static const gguf_tensor *tensor(const gguf_file *f, const char *name) {
     return NULL;
 }
 
-/* A tensor's values against those of the folder, within `part` of their largest. */
+/* A tensor holds what its type makes of the folder's values, to the bit. */
 static void matches(
-    const gguf_file *f, const char *name, st_file *model, const char *from, double part) {
+    const gguf_file *f, const char *name, uint32_t type, const st_file *model, const char *from) {
     const gguf_tensor *t = tensor(f, name);
     const st_tensor *w = st_find(model, from);
     assert_non_null(w);
+    assert_int_equal(t->type, type);
     assert_int_equal(t->rank, w->rank);
     for (uint32_t d = 0; d < t->rank; d++) assert_int_equal(t->dim[d], w->dim[d]);
     const size_t n = (size_t)(t->dim[0] * t->dim[1]);
     float *a = malloc(n * sizeof *a), *b = malloc(n * sizeof *b);
-    double worst = 0, most = 0;
+    void *packed = malloc(n * sizeof *b);
     assert_int_equal(gguf_read(f, t, a), QFW_OK);
-    assert_int_equal(st_read_f32(model, w, 0, w->dim[0], b), QFW_OK);
-    for (size_t i = 0; i < n; i++) {
-        worst = fmax(worst, fabs((double)a[i] - (double)b[i]));
-        most = fmax(most, fabs((double)b[i]));
-    }
-    if (worst > part * most) fail_msg("%s: off by %g of %g", name, worst, most);
+    assert_int_equal(st_read_f32((st_file *)(uintptr_t)model, w, 0, w->dim[0], b), QFW_OK);
+    assert_int_equal(gguf_encode(type, b, n, packed), 0);
+    gguf_decode(type, packed, n, b);
+    if (memcmp(a, b, n * sizeof *a)) fail_msg("%s is not %s", name, from);
     free(a);
     free(b);
+    free(packed);
 }
 
-static void has_the_model(const gguf_file *f, const char *folder, uint32_t type, double part) {
-    static const char *const names[][2] = {{"token_embd.weight", "model.embed_tokens.weight"},
-        {"blk.0.attn_qkv.weight", "model.layers.0.self_attn.qkv_proj.weight"},
-        {"blk.1.attn_output.weight", "model.layers.1.self_attn.o_proj.weight"},
-        {"blk.1.ffn_up.weight", "model.layers.1.mlp.gate_up_proj.weight"},
-        {"blk.0.ffn_down.weight", "model.layers.0.mlp.down_proj.weight"}};
+static void has_the_model(const gguf_file *f, const char *folder, uint32_t type) {
+    static const char *const outer[][2] = {{"token_embd.weight", "model.embed_tokens.weight"},
+        {"output.weight", "lm_head.weight"}, {"output_norm.weight", "model.norm.weight"}};
+    static const char *const inner[][2] = {{"attn_qkv", "self_attn.qkv_proj"},
+        {"attn_output", "self_attn.o_proj"}, {"ffn_up", "mlp.gate_up_proj"},
+        {"ffn_down", "mlp.down_proj"}, {"attn_norm", "input_layernorm"},
+        {"ffn_norm", "post_attention_layernorm"}};
+    enum { LAYERS = 4, TENSORS = 3 + 6 * LAYERS };
     st_file *model = NULL;
     assert_int_equal(st_open_folder(temp_path(folder), &model), QFW_OK);
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        assert_int_equal(tensor(f, names[i][0])->type, type);
-        matches(f, names[i][0], model, names[i][1], part);
+    for (int i = 0; i < 3; i++)
+        matches(f, outer[i][0], i < 2 ? type : GGUF_F32, model, outer[i][1]);
+    for (int i = 0; i < 6 * LAYERS; i++) {
+        char name[64], from[96];
+        snprintf(name, sizeof name, "blk.%d.%s.weight", i / 6, inner[i % 6][0]);
+        snprintf(from, sizeof from, "model.layers.%d.%s.weight", i / 6, inner[i % 6][1]);
+        matches(f, name, i % 6 < 4 ? type : GGUF_F32, model, from);
     }
-    matches(f, "blk.0.attn_norm.weight", model, "model.layers.0.input_layernorm.weight", 0);
-    matches(f, "output_norm.weight", model, "model.norm.weight", 0);
-    uint32_t n = 0;
-    while (gguf_at(f, n)) n++;
-    assert_int_equal(n, st_count(model));
+    assert_int_equal(st_count(model), TENSORS);
+    assert_non_null(gguf_at(f, TENSORS - 1));
+    assert_null(gguf_at(f, TENSORS));
     st_close(model);
+}
+
+/* The base with its values rounded to 16 bits, as published ones are. */
+static void make_16_bit(const char *folder) {
+    char *to = mem_strdup(temp_path(folder)), *path = path_join(to, "model.safetensors");
+    st_file *base = NULL;
+    st_writer *w = NULL;
+    assert_int_equal(dir_make(to), QFW_OK);
+    assert_int_equal(full_copy_files(temp_path("base"), to, 1), QFW_OK);
+    assert_int_equal(st_open_folder(temp_path("base"), &base), QFW_OK);
+    assert_int_equal(st_writer_create(path, &w), QFW_OK);
+    for (uint32_t i = 0; i < st_count(base); i++) {
+        const st_tensor *t = st_at(base, i);
+        assert_int_equal(st_writer_add(w, t->name, QFW_BF16, t->rank, t->dim), QFW_OK);
+    }
+    for (uint32_t i = 0; i < st_count(base); i++) {
+        const st_tensor *t = st_at(base, i);
+        const size_t n = (size_t)t->bytes / sizeof(float);
+        float *v = malloc(n * sizeof *v);
+        uint16_t *half = malloc(n * sizeof *half);
+        assert_int_equal(st_read_f32(base, t, 0, t->dim[0], v), QFW_OK);
+        for (size_t k = 0; k < n; k++) half[k] = ref_bf16((double)v[k]);
+        assert_int_equal(st_writer_data(w, half, n * sizeof *half), QFW_OK);
+        free(v);
+        free(half);
+    }
+    assert_int_equal(st_writer_finish(w), QFW_OK);
+    st_close(base);
+    mem_free(path);
+    mem_free(to);
 }
 
 static void model_after_training(void **state) {
     (void)state;
     gguf_file *f = open_gguf("ad/merged/model-f16.gguf");
-    has_the_model(f, "ad/merged", GGUF_F16, 1.0 / 2048);
+    has_the_model(f, "ad/merged", GGUF_F16);
     assert_string_equal(gguf_find(f, "general.architecture")->text, "phi3");
     assert_string_equal(gguf_find(f, "general.name")->text, "base");
     assert_true(gguf_find(f, "general.file_type")->number == 1);
@@ -192,11 +228,35 @@ static void task_export_alone(void **state) {
     assert_non_null(strstr(c.out, "model-q8_0.gguf: 27 tensors"));
     assert_false(file_exists(temp_path("only/model.safetensors")));
     gguf_file *f = open_gguf("only/model-q8_0.gguf");
-    has_the_model(f, "ad/merged", GGUF_Q8_0, 1.02 / 254); /* base16 where merged is none */
+    has_the_model(f, "ad/merged", GGUF_Q8_0);
     assert_true(gguf_find(f, "general.file_type")->number == 7);
     gguf_close(f);
     run_ini("export.ini", NULL, NULL); /* nothing is overwritten */
     assert_int_equal(c.exit_code, EXIT_OUTPUT);
+}
+
+/* A base of 16 bits: the files hold what the merged folder does, not the sums before rounding. */
+static void sums_are_rounded_as_merged(void **state) {
+    static const char *const types[] = {"f16", "q8_0"};
+    (void)state;
+    make_16_bit("b16");
+    for (int i = 0; i < 2; i++) {
+        char *text = mem_printf("[run]\ntask = export\noutput_dir = m16_%s\nthreads = 1\n[model]\n"
+                                "path = b16\n[adapter]\npath = ad\n[export]\nmerged = base16\n"
+                                "gguf = %s\n",
+            types[i], types[i]);
+        char *folder = mem_printf("m16_%s", types[i]);
+        char *path = mem_printf("m16_%s/model-%s.gguf", types[i], types[i]);
+        temp_text("m16.ini", text);
+        run_ini("m16.ini", NULL, NULL);
+        if (c.exit_code) fail_msg("%s", c.err);
+        gguf_file *f = open_gguf(path);
+        has_the_model(f, folder, i ? GGUF_Q8_0 : GGUF_F16);
+        gguf_close(f);
+        mem_free(text);
+        mem_free(folder);
+        mem_free(path);
+    }
 }
 
 /* The model without an adapter. */
@@ -208,7 +268,7 @@ static void a_model_alone(void **state) {
     run_ini("bare.ini", NULL, NULL);
     if (c.exit_code) fail_msg("%s", c.err);
     gguf_file *f = open_gguf("bare/model-f16.gguf");
-    has_the_model(f, "base", GGUF_F16, 1.0 / 2048);
+    has_the_model(f, "base", GGUF_F16);
     gguf_close(f);
 }
 
@@ -218,7 +278,7 @@ static void a_trained_model(void **state) {
     run_ini("base.ini", "--set=run.output_dir=whole", "--set=export.gguf=f16");
     if (c.exit_code) fail_msg("%s", c.err);
     gguf_file *f = open_gguf("whole/merged/model-f16.gguf");
-    has_the_model(f, "whole", GGUF_F16, 1.0 / 2048);
+    has_the_model(f, "whole", GGUF_F16);
     gguf_close(f);
 }
 
@@ -244,6 +304,7 @@ int main(void) {
         cmocka_unit_test(model_after_training),
         cmocka_unit_test(adapter_after_training),
         cmocka_unit_test(task_export_alone),
+        cmocka_unit_test(sums_are_rounded_as_merged),
         cmocka_unit_test(a_model_alone),
         cmocka_unit_test(a_trained_model),
         cmocka_unit_test(wrong_keys),

@@ -191,8 +191,7 @@ static qfw_status pack_sum(void *arg, const qfw_param_desc *d, full_packed *out)
 
 /* --- the model --- */
 
-/* What the file has; of codes, what the other tensors have. */
-static uint32_t merged_dtype(const run *r, const model_weight *w) {
+uint32_t merged_dtype(const run *r, const model_weight *w) {
     const uint32_t own = weights_file_dtype(r, w);
     return own == QFW_U8 ? weights_file_dtype(r, &r->weights[0]) : own;
 }

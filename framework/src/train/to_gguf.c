@@ -7,20 +7,39 @@
 #include "base/mem.h"
 #include "export/gguf_model.h"
 #include "files/file.h"
+#include "ops/ref.h"
 #include "train/merge.h"
 #include "train/progress.h"
 
-/* --- the model --- */
+/* --- the model: what the converter makes of the merged folder, in the dtypes that it has there ---
+ */
 
 typedef struct model_file {
     gguf_source source;
+    const run *r;
+    const full_rows *sums;
     const char *path;
     uint32_t type;
 } model_file;
 
+static qfw_status read_merged(
+    void *arg, const qfw_param_desc *d, int64_t row0, int64_t rows, float *out) {
+    const model_file *f = arg;
+    const int64_t n = rows * (d->rank > 1 ? d->dim[1] : 1);
+    uint32_t dtype = QFW_F32;
+    for (uint32_t i = 0; i < f->r->n_weights; i++)
+        if (&f->r->weights[i].desc == d) dtype = merged_dtype(f->r, &f->r->weights[i]);
+    QFW_TRY(f->sums->read(f->sums->arg, d, row0, rows, out));
+    for (int64_t i = 0; dtype != QFW_F32 && i < n; i++)
+        out[i] = (float)ref_round((double)out[i], dtype);
+    return QFW_OK;
+}
+
 static qfw_status write_model(void *arg, const full_rows *from) {
     model_file *f = arg;
-    f->source.rows = from;
+    const full_rows rows = {f, read_merged, NULL};
+    f->sums = from;
+    f->source.rows = &rows;
     return gguf_write_model(f->path, &f->source, f->type);
 }
 
@@ -120,7 +139,7 @@ qfw_status to_gguf(run *r, int mode, const char *folder, FILE *out) {
     const qfw_param_desc **desc = mem_alloc(r->n_weights, sizeof *desc);
     char *model = mem_printf("%s/model-%s.gguf", folder, type);
     char *adapter = path_join(folder, "adapter.gguf");
-    model_file f = {.path = model, .type = !strcmp(type, "q8_0") ? GGUF_Q8_0 : GGUF_F16};
+    model_file f = {.r = r, .path = model, .type = !strcmp(type, "q8_0") ? GGUF_Q8_0 : GGUF_F16};
     qfw_status status = desc && model && adapter ? QFW_OK : QFW_E_NOMEM;
     f.source = (gguf_source){.folder = cfg_text(run_cfg(r, SECTION_MODEL), "path"),
         .config = r->model_config,
