@@ -17,8 +17,8 @@ qfw_status merge_write(run *r, int mode, const char *folder);
 
 /* Of a weight in that folder: what the base's file has; of codes, what the other tensors have. */
 uint32_t merged_dtype(const run *r, const model_weight *w);
-/* The merged rows, not yet rounded to that, go to `write`, with what it is to be told; MERGE_BASE16 and MERGE_DEQUANT.
- * Without an adapter they are the base's. */
+/* The merged rows, not yet rounded to that, go to `write`, with what it is to be told; MERGE_BASE16
+ * and MERGE_DEQUANT. Without an adapter they are the base's. */
 qfw_status merge_rows(
     run *r, int mode, qfw_status (*write)(void *arg, const full_rows *from), void *arg);
 
