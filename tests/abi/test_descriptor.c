@@ -100,7 +100,7 @@ static void head(void **state) {
     my.desc.magic++, bad("its magic is 314e494755574652, wanted 314e494755574651");
     my.desc.size = QFW_PLUGIN_DESC_V0_SIZE - 1, bad("its descriptor has 87 bytes, .*least 88");
     my.desc.abi_minor++, bad_abi("built for plugin ABI 0\\.5 .*speaks 0\\.4, exactly");
-    my.desc.abi_minor--, bad_abi("built for plugin ABI 0\\.4 .*speaks 0\\.4, exactly");
+    my.desc.abi_minor--, bad_abi("built for plugin ABI 0\\.3 .*speaks 0\\.4, exactly");
     my.desc.abi_minor_min++, bad_abi("\\(at least 0\\.5\\), this qfw speaks 0\\.4");
     my.desc.layout ^= 12u << 24, bad("its layout word says bytes of a pointer 4, this qfw has 8");
     my.desc.layout += 8u << 8, bad("bytes of a tensor 120, this qfw has 112");

@@ -147,9 +147,9 @@ static void wrong_words(void **state) {
 
 static void plugin_list_ours(void **state) {
     (void)state;
-    prints("plugin list", "^backend    cpu          " QFW_VERSION "    abi 0\\.3  .");
-    assert_true(is_like(c.out, "^model      phi3         .*abi 0\\.3  Phi-3"));
-    assert_true(is_like(c.out, "^trainer    sft          .*abi 0\\.3  supervised"));
+    prints("plugin list", "^backend    cpu          " QFW_VERSION "    abi 0\\.4  .");
+    assert_true(is_like(c.out, "^model      phi3         .*abi 0\\.4  Phi-3"));
+    assert_true(is_like(c.out, "^trainer    sft          .*abi 0\\.4  supervised"));
     assert_true(is_like(c.out, "^           /.*/libqfw_trainer_sft\\.so$"));
     assert_true(is_like(c.out, "^optimizer  adamw  .*built in"));
     assert_null(strstr(c.out, "cannot be used"));
@@ -161,13 +161,13 @@ static void plugin_list_broken(void **state) {
     static const char *const names[] = {"segv", "exit0", "note_minor", "fine", "twin1", NULL};
     char words[700];
     snprintf(words, sizeof words, "plugin list %s", plugin_dir("broken", names));
-    prints(words, "^backend    segv                  abi 0\\.3  cannot be used$");
+    prints(words, "^backend    segv                  abi 0\\.4  cannot be used$");
     assert_true(is_like(c.out,
         "^           error\\[E_PLUG_PROBE\\] /.*_segv\\.so: the plugin died with signal 11 "));
     assert_true(is_like(c.out, "_exit0\\.so: the plugin ended the process \\(exit code 0\\)"));
     assert_true(is_like(c.out, "^backend    note_minor .*abi 0\\.99  cannot be used$"));
     assert_true(
-        is_like(c.out, "built for plugin ABI 0\\.99, this qfw speaks 0\\.3; hint: rebuild"));
+        is_like(c.out, "built for plugin ABI 0\\.99, this qfw speaks 0\\.4; hint: rebuild"));
     assert_true(is_like(c.out, "^backend    fine .*for tests: \\\\x1b\\[31mred"));
     assert_true(is_like(c.out, "_twin1\\.so: has backend 'twin', its file name says"));
     assert_true(is_like(c.out, "^trainer    sft "));
