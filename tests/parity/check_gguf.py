@@ -14,6 +14,7 @@ import numpy as np
 from gguf import GGMLQuantizationType, GGUFReader, quants
 from gguf.constants import MODEL_ARCH, MODEL_ARCH_NAMES
 from gguf.tensor_mapping import get_tensor_name_map
+from gguf.utility import size_label
 from safetensors.torch import load_file
 
 
@@ -90,6 +91,7 @@ def check_model(path, merged):
     names = get_tensor_name_map(MODEL_ARCH.PHI3, config["num_hidden_layers"])
     assert field(reader, "general.architecture") == MODEL_ARCH_NAMES[MODEL_ARCH.PHI3]
     found = {t.name: t for t in reader.tensors}
+    assert field(reader, "general.size_label") == size_label(sum(int(t.n_elements) for t in reader.tensors), 0, 0, 0)
     exact = worst = 0
     for name, w in weights.items():
         t = found.pop(names.get_name(name, try_suffixes=(".weight",)))

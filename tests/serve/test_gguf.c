@@ -171,6 +171,7 @@ static void model_after_training(void **state) {
     assert_int_equal(tokens->n, tensor(f, "token_embd.weight")->dim[0]);
     assert_string_equal(tokens->strings[0], "<unk>");
     assert_non_null(gguf_find(f, "tokenizer.ggml.eos_token_id"));
+    assert_string_equal(gguf_find(f, "general.size_label")->text, "1.0M"); /* 1,049,728 */
     gguf_close(f);
 }
 
@@ -226,6 +227,7 @@ static void task_export_alone(void **state) {
     run_ini("export.ini", NULL, NULL);
     if (c.exit_code) fail_msg("%s", c.err);
     assert_non_null(strstr(c.out, "model-q8_0.gguf: 27 tensors"));
+    assert_non_null(strstr(c.err, "73 pairs of tokens make a token and have no merge"));
     assert_false(file_exists(temp_path("only/model.safetensors")));
     gguf_file *f = open_gguf("only/model-q8_0.gguf");
     has_the_model(f, "ad/merged", GGUF_Q8_0);

@@ -90,8 +90,8 @@ static qfw_status declare_factors(gguf_writer *w, const gguf_source *s) {
     const int64_t n[1] = {rope_dims(s) / 2};
     if (!has_factors(s)) return QFW_OK;
     const double scale = (double)context(s) / (double)first_context(s);
-    gguf_put_f32(w, "phi3.rope.scaling.attn_factor",
-        (float)(scale > 1 ? sqrt(1 + log(scale) / log((double)first_context(s))) : 1));
+    const double usual = scale > 1 ? sqrt(1 + log(scale) / log((double)first_context(s))) : 1;
+    gguf_put_f32(w, "phi3.rope.scaling.attn_factor", (float)real(s, "attention_factor", usual));
     for (int i = 0; i < 2; i++) {
         if ((int64_t)json_node_count(find(s, factor_keys[i])) != n[0])
             return unsupported(
@@ -166,9 +166,24 @@ static qfw_status check(const gguf_source *s) {
     return QFW_OK;
 }
 
+/* "3.8B": how many numbers the model has. */
+static void put_size(gguf_writer *w, const gguf_source *s) {
+    static const char units[] = "KMBT";
+    double n = has_factors(s) ? (double)(rope_dims(s) / 2 * 2) : 0;
+    char text[32];
+    int unit = 0;
+    for (uint32_t i = 0; i < s->n; i++)
+        n += (double)s->desc[i]->dim[0] * (double)(s->desc[i]->rank > 1 ? s->desc[i]->dim[1] : 1);
+    for (n *= 1e-3; n > 1e3 && units[unit + 1]; n *= 1e-3) unit++;
+    const double whole = nearbyint(n);
+    snprintf(text, sizeof text, "%.*f%c", whole < 1 ? 2 : whole < 10 ? 1 : 0, n, units[unit]);
+    gguf_put_str(w, "general.size_label", text);
+}
+
 static qfw_status declare_all(gguf_writer *w, const gguf_source *s, uint32_t type) {
     char name[NAME_BYTES];
     put_general(w, s, "model");
+    put_size(w, s);
     put_parameters(w, s);
     gguf_put_u32(w, "general.file_type", type == GGUF_F16 ? FILE_TYPE_F16 : FILE_TYPE_Q8_0);
     gguf_put_u32(w, "general.quantization_version", QUANTIZATION_VERSION);
@@ -178,7 +193,7 @@ static qfw_status declare_all(gguf_writer *w, const gguf_source *s, uint32_t typ
         QFW_TRY(name_of(d->name, name));
         gguf_declare(w, name, type_of(d, type), d->rank, d->dim);
     }
-    return gguf_put_tokenizer(w, s->folder, integer(s, "vocab_size", 0));
+    return gguf_put_tokenizer(w, s->folder, s->config, integer(s, "vocab_size", 0));
 }
 
 static qfw_status write_weight(gguf_writer *w, const gguf_source *s, const qfw_param_desc *d) {
@@ -229,6 +244,8 @@ qfw_status gguf_write_adapter(
     put_general(w, s, "adapter");
     gguf_put_str(w, "adapter.type", "lora");
     gguf_put_f32(w, "adapter.lora.alpha", alpha);
+    gguf_put_u32(w, "general.base_model.count", 1);
+    gguf_put_str(w, "general.base_model.0.name", s->name);
     gguf_put_u32(w, "general.quantization_version", QUANTIZATION_VERSION);
     qfw_status status = QFW_OK;
     for (uint32_t i = 0; status == QFW_OK && i < n; i++) status = declare_lora(w, &loras[i]);

@@ -8,9 +8,11 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "export/gguf_model.h"
 #include "files/file.h"
+#include "text/tokenizer.h"
 
 enum { NORMAL = 1, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE };
 #define NO_SCORE 1.0f
@@ -46,6 +48,8 @@ static qfw_status unsupported(const char *what) {
     return err_fail("E_GGUF_UNSUPPORTED", QFW_E_UNSUPPORTED,
         "tokenizer.json: a GGUF file has no words for %s", what);
 }
+
+static const char blank[] = "\xe2\x96\x81"; /* U+2581, in the place of a space */
 
 static const char *str_of(const json_node *v, const char *key) {
     const char *text = json_node_str(json_node_member(v, key));
@@ -122,19 +126,42 @@ static int join_merge(const json_node *v, const char *between, char *joined, siz
     return n >= 0 && (size_t)n < cap;
 }
 
+/* Pairs of tokens that llama.cpp merges, for what they make is a token, and BPE does not. What
+ * SentencePiece has trained has a merge for each; other trainers leave some out. */
+static void warn_of_splits(const tokens *t, int64_t n_merges) {
+    enum { MOST = 256 };
+    const json_node *vocab = json_node_member(t->model, "vocab");
+    int64_t n_splits = 0;
+    for (json_member m = json_first(vocab); m.key; m = json_next(vocab, m)) {
+        char left[MOST];
+        const size_t n = strlen(m.key);
+        for (size_t i = 1; i < n && n < MOST; i++) {
+            memcpy(left, m.key, i);
+            left[i] = 0;
+            n_splits += json_node_member(vocab, m.key + i) && json_node_member(vocab, left);
+        }
+    }
+    if (n_splits > n_merges)
+        log_line(QFW_LOG_WARN,
+            "tokenizer.json: %" PRId64 " pairs of tokens make a token and have no merge; llama.cpp "
+            "merges them, too, and cuts some texts into other tokens",
+            n_splits - n_merges);
+}
+
 /* SentencePiece merges the pair whose token has the highest score. So the merges that make a token
  * must stand together, and each token has one less than the one before. */
 static qfw_status take_scores(tokens *t) {
     enum { MOST = 4096 };
     const json_node *vocab = json_node_member(t->model, "vocab");
     const json_node *merges = json_node_member(t->model, "merges");
-    int64_t before = -1, made = 0;
+    int64_t before = -1, made = 0, n_merges = 0;
     char joined[MOST];
     for (int64_t id = 0; id < t->n; id++)
         if (t->type[id] == NORMAL) t->score[id] = NO_SCORE;
     for (uint64_t i = 0; i < json_node_count(merges); i++) {
         if (!join_merge(json_node_item(merges, i), "", joined, sizeof joined)) continue;
         const int64_t id = json_node_i64(json_node_member(vocab, joined));
+        n_merges++;
         if (id == before || id < 0 || id >= t->n) continue;
         if (t->score[id] != NO_SCORE)
             return unsupported("merges that make one token at two places of their order");
@@ -143,7 +170,40 @@ static qfw_status take_scores(tokens *t) {
     }
     for (int64_t id = 0; id < t->n; id++) /* characters: nothing is merged into them */
         if (t->type[id] == NORMAL && t->score[id] == NO_SCORE) t->score[id] = (float)-made++;
+    warn_of_splits(t, n_merges);
     return QFW_OK;
+}
+
+/* --- what llama.cpp does to a text before, of BPE with byte fallback --- */
+
+/* Spaces become U+2581, and one may be put in front. */
+static int is_known_step(const json_node *v) {
+    const char *type = str_of(v, "type");
+    if (!strcmp(type, "Prepend")) return !strcmp(str_of(v, "prepend"), blank);
+    return !strcmp(type, "Replace") && !strcmp(str_of(v, "content"), blank) &&
+           !strcmp(str_of(json_node_member(v, "pattern"), "String"), " ");
+}
+
+static int is_known_normalizer(const json_node *v) {
+    const json_node *list = json_node_member(v, "normalizers");
+    if (json_node_kind(v) <= QFW_DOC_NULL) return 1;
+    if (!list) return is_known_step(v);
+    for (uint64_t i = 0; i < json_node_count(list); i++)
+        if (!is_known_step(json_node_item(list, i))) return 0;
+    return 1;
+}
+
+/* llama.cpp puts a space in front unless it is told not to. */
+static qfw_status put_prefix(gguf_writer *w, const tokens *t, const tokenizer *words) {
+    ids got = {.id = NULL};
+    if (!is_known_normalizer(json_node_member(t->root, "normalizer")))
+        return unsupported("this normalizer");
+    qfw_status status = tokenizer_encode(words, "a", 1, 0, &got);
+    const char *first = status == QFW_OK && got.n ? tokenizer_token(words, got.id[0]) : NULL;
+    if (first && strncmp(first, blank, strlen(blank)) != 0)
+        gguf_put_bool(w, "tokenizer.ggml.add_space_prefix", 0);
+    ids_free(&got);
+    return status;
 }
 
 /* --- byte-level BPE --- */
@@ -152,7 +212,8 @@ static const char *find_pre(const tokens *t) {
     const json_node *pre = json_node_member(t->root, "pre_tokenizer");
     const json_node *list = json_node_member(pre, "pretokenizers");
     const int whole = json_node_true(json_node_member(t->model, "ignore_merges"));
-    if (!strcmp(str_of(pre, "type"), "ByteLevel")) return "gpt-2";
+    if (!strcmp(str_of(pre, "type"), "ByteLevel"))
+        return json_node_true(json_node_member(pre, "add_prefix_space")) ? NULL : "gpt-2";
     const char *regex = str_of(json_node_member(json_node_item(list, 0), "pattern"), "Regex");
     if (json_node_count(list) != 2 || strcmp(str_of(json_node_item(list, 1), "type"), "ByteLevel"))
         return NULL;
@@ -183,46 +244,52 @@ static qfw_status put_merges(gguf_writer *w, const tokens *t) {
 
 /* --- special tokens and the chat template --- */
 
-static void put_special(gguf_writer *w, const tokens *t, const json_node *config) {
-    static const struct {
-        const char *of, *key;
-    } ids[] = {{"bos_token", "tokenizer.ggml.bos_token_id"},
-        {"eos_token", "tokenizer.ggml.eos_token_id"},
-        {"unk_token", "tokenizer.ggml.unknown_token_id"},
-        {"pad_token", "tokenizer.ggml.padding_token_id"}},
-      flags[] = {{"add_bos_token", "tokenizer.ggml.add_bos_token"},
-          {"add_eos_token", "tokenizer.ggml.add_eos_token"}};
-    for (size_t i = 0; i < sizeof ids / sizeof ids[0]; i++) {
-        const json_node *v = json_node_member(config, ids[i].of);
-        const char *text = json_node_str(v) ? json_node_str(v) : str_of(v, "content");
-        for (int64_t id = 0; *text && id < t->n; id++)
-            if (!strcmp(t->text[id], text)) {
-                gguf_put_u32(w, ids[i].key, (uint32_t)id);
-                break;
-            }
-    }
-    for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
-        const json_node *v = json_node_member(config, flags[i].of);
-        if (json_node_kind(v) == QFW_DOC_BOOL) gguf_put_bool(w, flags[i].key, json_node_true(v));
-    }
+static const char *token_name(const json_node *config, const char *kind) {
+    char key[32];
+    snprintf(key, sizeof key, "%s_token", kind);
+    const json_node *v = json_node_member(config, key);
+    return json_node_str(v) ? json_node_str(v) : str_of(v, "content");
 }
 
-static qfw_status put_template(gguf_writer *w, const char *folder, const json_node *config) {
-    char *path = path_join(folder, "chat_template.jinja"), *text = NULL;
-    size_t n = 0;
-    qfw_status status = path ? QFW_OK : QFW_E_NOMEM;
-    const char *own = json_node_str(json_node_member(config, "chat_template"));
-    if (status == QFW_OK && file_exists(path)) status = file_read(path, 1 << 20, &text, &n);
-    if (status == QFW_OK && (text || own))
-        gguf_put_str(w, "tokenizer.chat_template", text ? text : own);
-    mem_free(text);
-    mem_free(path);
-    return status;
+/* As tokenizer_config.json names it, else as config.json counts it; -1: neither. */
+static int64_t special_id(
+    const tokens *t, const json_node *names, const json_node *model, const char *kind) {
+    const char *text = token_name(names, kind);
+    char key[32];
+    for (int64_t id = 0; *text && id < t->n; id++)
+        if (!strcmp(t->text[id], text)) return id;
+    snprintf(key, sizeof key, "%s_token_id", kind);
+    const json_node *v = json_node_member(model, key);
+    const int64_t id = json_node_kind(v) == QFW_DOC_INT ? json_node_i64(v) : -1;
+    return id < t->n ? id : -1;
+}
+
+/* Which ids they are, and which of them stand around a text; llama.cpp has its own opinion where
+ * nothing is said of the first. */
+static void put_special(gguf_writer *w, const tokens *t, const tokenizer *words,
+    const json_node *names, const json_node *model) {
+    static const struct {
+        const char *kind, *key;
+    } kinds[] = {{"bos", "tokenizer.ggml.bos_token_id"}, {"eos", "tokenizer.ggml.eos_token_id"},
+        {"unk", "tokenizer.ggml.unknown_token_id"}, {"sep", "tokenizer.ggml.seperator_token_id"},
+        {"pad", "tokenizer.ggml.padding_token_id"}, {"mask", "tokenizer.ggml.mask_token_id"}};
+    const json_node *bos = json_node_member(names, "add_bos_token");
+    const json_node *eos = json_node_member(names, "add_eos_token");
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        const int64_t id = special_id(t, names, model, kinds[i].kind);
+        if (id >= 0) gguf_put_u32(w, kinds[i].key, (uint32_t)id);
+    }
+    gguf_put_bool(w, "tokenizer.ggml.add_bos_token",
+        json_node_kind(bos) == QFW_DOC_BOOL ? json_node_true(bos) : tokenizer_adds_bos(words));
+    if (json_node_kind(eos) == QFW_DOC_BOOL)
+        gguf_put_bool(w, "tokenizer.ggml.add_eos_token", json_node_true(eos));
+    if (tokenizer_chat_template(words))
+        gguf_put_str(w, "tokenizer.chat_template", tokenizer_chat_template(words));
 }
 
 /* --- the whole --- */
 
-static qfw_status put_tokens(gguf_writer *w, tokens *t, int64_t vocab) {
+static qfw_status put_tokens(gguf_writer *w, tokens *t, const tokenizer *words, int64_t vocab) {
     const int is_bytes = !json_node_true(json_node_member(t->model, "byte_fallback"));
     const char *pre = is_bytes ? find_pre(t) : "default";
     if (!pre) return unsupported("this pre_tokenizer");
@@ -238,28 +305,31 @@ static qfw_status put_tokens(gguf_writer *w, tokens *t, int64_t vocab) {
     gguf_put_strs(w, "tokenizer.ggml.tokens", t->text, (uint64_t)t->n);
     if (!is_bytes) gguf_put_f32s(w, "tokenizer.ggml.scores", t->score, (uint64_t)t->n);
     gguf_put_i32s(w, "tokenizer.ggml.token_type", t->type, (uint64_t)t->n);
-    return is_bytes ? put_merges(w, t) : QFW_OK;
+    return is_bytes ? put_merges(w, t) : put_prefix(w, t, words);
 }
 
-qfw_status gguf_put_tokenizer(gguf_writer *w, const char *folder, int64_t vocab) {
+qfw_status gguf_put_tokenizer(
+    gguf_writer *w, const char *folder, const qfw_doc *config, int64_t vocab) {
     const json_limits limits = {.max_depth = 64, .max_values = MAX_VALUES};
     char *path[2] = {
         path_join(folder, "tokenizer.json"), path_join(folder, "tokenizer_config.json")};
     qfw_doc *doc[2] = {NULL, NULL};
+    tokenizer *words = NULL;
     tokens t = {.n = 0};
     qfw_status status = path[0] && path[1] ? QFW_OK : QFW_E_NOMEM;
+    if (status == QFW_OK) status = tokenizer_open(folder, vocab, &words);
     if (status == QFW_OK) status = json_read(path[0], MAX_JSON, &limits, &doc[0]);
     if (status == QFW_OK && file_exists(path[1]))
         status = json_read(path[1], MAX_JSON, &limits, &doc[1]);
     if (status == QFW_OK) {
         t.root = json_root(doc[0]);
         t.model = json_node_member(t.root, "model");
-        status = put_tokens(w, &t, vocab);
+        status = put_tokens(w, &t, words, vocab);
     }
-    const json_node *config = doc[1] ? json_root(doc[1]) : NULL;
-    if (status == QFW_OK) put_special(w, &t, config);
-    if (status == QFW_OK) status = put_template(w, folder, config);
+    if (status == QFW_OK)
+        put_special(w, &t, words, doc[1] ? json_root(doc[1]) : NULL, json_root(config));
     free_tokens(&t);
+    tokenizer_close(words);
     for (int i = 0; i < 2; i++) {
         json_destroy(doc[i]);
         mem_free(path[i]);
