@@ -102,6 +102,9 @@ static void all_pass(void **state) {
     check("pairs.ini", (const char *[]){known, "adapter.path=", NULL});
     check("dpo.ini", (const char *[]){pairs, "adapter.path=", NULL});
     check("evaluate.ini", (const char *[]){test, "evaluate.adapters=base", NULL});
+    /* The adapter is the run's input, which is not there: the same without one. */
+    check("export.ini", (const char *[]){eval, "adapter.path=", "adapter.use=none",
+                            "export.merged=none", "export.gguf_adapter=false", NULL});
     check("score.ini", (const char *[]){input, "adapter.path=", "adapter.use=none", NULL});
     mem_free(train);
     mem_free(eval);

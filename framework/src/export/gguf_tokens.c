@@ -16,7 +16,7 @@
 
 enum { NORMAL = 1, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE };
 #define NO_SCORE 1.0f
-enum { MAX_JSON = 256 << 20, MAX_VALUES = 4000000, MAX_VOCAB = 1 << 24, PAD_BYTES = 24 };
+enum { MAX_JSON = 256 << 20, MAX_VALUES = 4000000, MAX_VOCAB = 1 << 24, PAD_BYTES = 32 };
 
 /* llama.cpp's name of a split pattern; where whole words are not merged, `whole`. */
 static const struct {
