@@ -156,7 +156,8 @@ void report_skills(const evaluation *const *list, uint32_t n, FILE *out) {
     fputs("<p class=\"note\">In range: the score lies within the expected range; its Wilson "
           "interval. MAE: mean distance to the nearest right score. Kappa: Cohen&#39;s, quadratic "
           "weights. Sign p: exact test that over and under are equally likely, not corrected; "
-          "below 0.05 in bold. Brier and calibration error: lower is better. Rows that abstained "
-          "are counted apart.</p>\n",
+          "below 0.05 in bold. Brier and calibration error tell whether the confidence is "
+          "honest, lower is better: a scorer that is mostly wrong and knows it has them low, too. "
+          "Rows that abstained are counted apart.</p>\n",
         out);
 }

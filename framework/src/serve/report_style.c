@@ -33,6 +33,12 @@ static const char *const rules[] = {
     "a{color:var(--c0);text-underline-offset:.15em}",
     /* Tables: each scrolls in its own box, the page never sideways. */
     ".wide,.heat{overflow-x:auto;max-width:100%}",
+    /* A shadow on the side to which there is more. */
+    ".wide{background:"
+    "linear-gradient(90deg,var(--paper) 40%,transparent) left/3rem 100% no-repeat local,"
+    "linear-gradient(270deg,var(--paper) 40%,transparent) right/3rem 100% no-repeat local,"
+    "linear-gradient(90deg,var(--faint),transparent) left/.45rem 100% no-repeat scroll,"
+    "linear-gradient(270deg,var(--faint),transparent) right/.45rem 100% no-repeat scroll}",
     ".wide{margin:.75rem 0 1rem}",
     "table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.9375rem}",
     ".wide table{min-width:100%}",
@@ -113,7 +119,7 @@ static const char *const rules[] = {
     "--hit:34 113 63;--miss:179 83 10}",
     "*{print-color-adjust:exact;-webkit-print-color-adjust:exact}",
     "body{font-size:10pt}nav{display:none}header,main,footer{max-width:none;padding:0}",
-    ".wide,.heat{overflow:visible}.wide th:first-child{position:static}",
+    ".wide,.heat{overflow:visible;background:none}.wide th:first-child{position:static}",
     ".wide table{font-size:8pt}th,td{padding:.2rem .4rem}",
     ".plots{grid-template-columns:repeat(3,1fr)}.heats{grid-template-columns:repeat(3,1fr)}",
     ".plots.small{grid-template-columns:repeat(4,1fr)}figcaption,.note,.path{font-size:8pt}",
