@@ -33,12 +33,9 @@ static const char *const rules[] = {
     "a{color:var(--c0);text-underline-offset:.15em}",
     /* Tables: each scrolls in its own box, the page never sideways. */
     ".wide,.heat{overflow-x:auto;max-width:100%}",
-    /* A shadow on the side to which there is more. */
-    ".wide{background:"
-    "linear-gradient(90deg,var(--paper) 40%,transparent) left/3rem 100% no-repeat local,"
-    "linear-gradient(270deg,var(--paper) 40%,transparent) right/3rem 100% no-repeat local,"
-    "linear-gradient(90deg,var(--faint),transparent) left/.45rem 100% no-repeat scroll,"
-    "linear-gradient(270deg,var(--faint),transparent) right/.45rem 100% no-repeat scroll}",
+    ".wide{background:linear-gradient(90deg,var(--paper) 40%,#0000) left/3rem 100% no-repeat local,"
+    "linear-gradient(270deg,var(--paper) 40%,#0000) right/3rem 100% no-repeat local,"
+    "linear-gradient(90deg,var(--faint),#0000 .45rem calc(100% - .45rem),var(--faint)) scroll}",
     ".wide{margin:.75rem 0 1rem}",
     "table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.9375rem}",
     ".wide table{min-width:100%}",
