@@ -36,6 +36,8 @@ static void make_folder(const char *golden, const char *from, const char *to, co
     mem_free(path);
 }
 
+static const char *name = "mine";
+
 /* Only the keys of the tokenizer, as they are read back; NULL after a failure. */
 static gguf_file *put(const char *config) {
     gguf_writer *w = NULL;
@@ -43,7 +45,8 @@ static gguf_file *put(const char *config) {
     qfw_doc *doc = NULL;
     assert_int_equal(json_parse(config, strlen(config), "config.json", 0, "E_JSON", NULL, &doc), 0);
     assert_int_equal(gguf_create(temp_path("t.gguf"), &w), QFW_OK);
-    const qfw_status status = gguf_put_tokenizer(w, temp_path("t"), doc, VOCAB);
+    const gguf_source source = {.folder = temp_path("t"), .name = name, .config = doc};
+    const qfw_status status = gguf_put_tokenizer(w, &source, VOCAB);
     json_destroy(doc);
     if (status != QFW_OK) {
         gguf_abort(w);
@@ -147,6 +150,33 @@ static void a_space_in_front_or_not(void **state) {
     gguf_close(f);
 }
 
+/* llama.cpp looks for Phi-3 in it. */
+static void the_name_says_who_strips(void **state) {
+    static const struct {
+        const char *golden, *name, *told;
+        int strips;
+    } rows[] = {{"llama2", "mine", "Phi-3 mine", 1}, {"llama2", "a-PHI-3-b", "a-PHI-3-b", 1},
+        {"llama2", "phi3", "phi3", 1}, {"llama2", "mine", "mine", 0},
+        {"llama2", "Phi-3", "Phi-3", 0}, {"bytelevel", "mine", "mine", 1}};
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char *path = mem_strdup(temp_path("t/tokenizer.json")), *text = NULL;
+        size_t n = 0;
+        make_folder(rows[i].golden, NULL, NULL, NULL);
+        assert_int_equal(file_read(path, 1 << 24, &text, &n), QFW_OK);
+        for (char *at = text; !rows[i].strips && (at = strstr(at, "\"rstrip\":true")); at++)
+            memcpy(at, "\"rstrip\":   0", 13);
+        assert_int_equal(file_write(path, text, n), QFW_OK);
+        name = rows[i].name;
+        gguf_file *f = must_put("{}");
+        assert_string_equal(text_of(f, "general.name"), rows[i].told);
+        gguf_close(f);
+        mem_free(text);
+        mem_free(path);
+    }
+    name = "mine";
+}
+
 static void refused(const char *golden, const char *from, const char *to, const char *what) {
     make_folder(golden, from, to, NULL);
     gguf_file *f = put("{}");
@@ -171,6 +201,7 @@ int main(void) {
         cmocka_unit_test(special_tokens_have_two_sources),
         cmocka_unit_test(the_chat_template_travels),
         cmocka_unit_test(a_space_in_front_or_not),
+        cmocka_unit_test(the_name_says_who_strips),
         cmocka_unit_test(what_there_are_no_words_for),
     };
     return cmocka_run_group_tests(tests, temp_make, temp_drop);

@@ -70,10 +70,9 @@ static void put_parameters(gguf_writer *w, const gguf_source *s) {
     gguf_put_u32(w, "phi3.attention.sliding_window", (uint32_t)integer(s, "sliding_window", 0));
 }
 
-static void put_general(gguf_writer *w, const gguf_source *s, const char *type) {
+static void put_general(gguf_writer *w, const char *type) {
     gguf_put_str(w, "general.architecture", "phi3");
     gguf_put_str(w, "general.type", type);
-    gguf_put_str(w, "general.name", s->name);
 }
 
 /* --- longrope --- */
@@ -182,7 +181,7 @@ static void put_size(gguf_writer *w, const gguf_source *s) {
 
 static qfw_status declare_all(gguf_writer *w, const gguf_source *s, uint32_t type) {
     char name[NAME_BYTES];
-    put_general(w, s, "model");
+    put_general(w, "model");
     put_size(w, s);
     put_parameters(w, s);
     gguf_put_u32(w, "general.file_type", type == GGUF_F16 ? FILE_TYPE_F16 : FILE_TYPE_Q8_0);
@@ -193,7 +192,7 @@ static qfw_status declare_all(gguf_writer *w, const gguf_source *s, uint32_t typ
         QFW_TRY(name_of(d->name, name));
         gguf_declare(w, name, type_of(d, type), d->rank, d->dim);
     }
-    return gguf_put_tokenizer(w, s->folder, s->config, integer(s, "vocab_size", 0));
+    return gguf_put_tokenizer(w, s, integer(s, "vocab_size", 0));
 }
 
 static qfw_status write_weight(gguf_writer *w, const gguf_source *s, const qfw_param_desc *d) {
@@ -241,7 +240,8 @@ qfw_status gguf_write_adapter(
     gguf_writer *w = NULL;
     QFW_TRY(check(s));
     QFW_TRY(gguf_create(path, &w));
-    put_general(w, s, "adapter");
+    put_general(w, "adapter");
+    gguf_put_str(w, "general.name", s->name);
     gguf_put_str(w, "adapter.type", "lora");
     gguf_put_f32(w, "adapter.lora.alpha", alpha);
     gguf_put_u32(w, "general.base_model.count", 1);

@@ -30,9 +30,9 @@ typedef struct gguf_lora {
 qfw_status gguf_write_adapter(
     const char *path, const gguf_source *s, const gguf_lora *loras, uint32_t n, float alpha);
 
-/* gguf_tokens.c: the tokenizer.ggml keys; `vocab` tokens, those that are none unused. Special
- * tokens that the tokenizer's files do not name are those of config.json. */
-qfw_status gguf_put_tokenizer(
-    gguf_writer *w, const char *folder, const qfw_doc *config, int64_t vocab);
+/* gguf_tokens.c: the tokenizer.ggml keys, and general.name, which llama.cpp reads for them, too;
+ * `vocab` tokens, those that are none unused. Special tokens that the tokenizer's files do not name
+ * are those of config.json. */
+qfw_status gguf_put_tokenizer(gguf_writer *w, const gguf_source *s, int64_t vocab);
 
 #endif

@@ -3,14 +3,17 @@
  *
  * tokenizer.json has no SentencePiece scores; they follow from the merges, whose order they are.
  */
+#define _POSIX_C_SOURCE 200809L
+#include "export/gguf_model.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "export/gguf_model.h"
 #include "files/file.h"
 #include "text/tokenizer.h"
 
@@ -287,6 +290,45 @@ static void put_special(gguf_writer *w, const tokens *t, const tokenizer *words,
         gguf_put_str(w, "tokenizer.chat_template", tokenizer_chat_template(words));
 }
 
+/* --- the model's name, from which llama.cpp takes what else it must know of the tokenizer --- */
+
+static int has_word(const char *name, const char *word) {
+    const size_t n = strlen(word);
+    for (; *name; name++)
+        if (!strncasecmp(name, word, n)) return 1;
+    return 0;
+}
+
+/* Of special tokens: a text between <|user|> and what it says is theirs. */
+static int strips_behind(const tokens *t) {
+    const json_node *list = json_node_member(t->root, "added_tokens");
+    for (uint64_t i = 0; i < json_node_count(list); i++) {
+        const json_node *token = json_node_item(list, i);
+        if (json_node_true(json_node_member(token, "special")) &&
+            json_node_true(json_node_member(token, "rstrip")))
+            return 1;
+    }
+    return 0;
+}
+
+/* Special tokens take the white space behind them where the name has a Phi-3 in it, and nowhere
+ * else: there is no key for it. */
+static qfw_status put_name(gguf_writer *w, const tokens *t, const char *name) {
+    const int is_llama = json_node_true(json_node_member(t->model, "byte_fallback"));
+    const int strips = strips_behind(t), says = has_word(name, "phi-3") || has_word(name, "phi3");
+    char *told = mem_printf(strips && !says && is_llama ? "Phi-3 %s" : "%s", name);
+    if (!told) return QFW_E_NOMEM;
+    if (strips != says && !(strips && is_llama))
+        log_line(QFW_LOG_WARN,
+            "general.name '%s': llama.cpp %s white space behind special tokens, and the tokenizer "
+            "does not; hint: %s",
+            name, says ? "strips" : "keeps",
+            says ? "another name for the model's folder" : "prompts without it");
+    gguf_put_str(w, "general.name", told);
+    mem_free(told);
+    return QFW_OK;
+}
+
 /* --- the whole --- */
 
 static qfw_status put_tokens(gguf_writer *w, tokens *t, const tokenizer *words, int64_t vocab) {
@@ -308,26 +350,26 @@ static qfw_status put_tokens(gguf_writer *w, tokens *t, const tokenizer *words, 
     return is_bytes ? put_merges(w, t) : put_prefix(w, t, words);
 }
 
-qfw_status gguf_put_tokenizer(
-    gguf_writer *w, const char *folder, const qfw_doc *config, int64_t vocab) {
+qfw_status gguf_put_tokenizer(gguf_writer *w, const gguf_source *s, int64_t vocab) {
     const json_limits limits = {.max_depth = 64, .max_values = MAX_VALUES};
     char *path[2] = {
-        path_join(folder, "tokenizer.json"), path_join(folder, "tokenizer_config.json")};
+        path_join(s->folder, "tokenizer.json"), path_join(s->folder, "tokenizer_config.json")};
     qfw_doc *doc[2] = {NULL, NULL};
     tokenizer *words = NULL;
     tokens t = {.n = 0};
     qfw_status status = path[0] && path[1] ? QFW_OK : QFW_E_NOMEM;
-    if (status == QFW_OK) status = tokenizer_open(folder, vocab, &words);
+    if (status == QFW_OK) status = tokenizer_open(s->folder, vocab, &words);
     if (status == QFW_OK) status = json_read(path[0], MAX_JSON, &limits, &doc[0]);
     if (status == QFW_OK && file_exists(path[1]))
         status = json_read(path[1], MAX_JSON, &limits, &doc[1]);
     if (status == QFW_OK) {
         t.root = json_root(doc[0]);
         t.model = json_node_member(t.root, "model");
-        status = put_tokens(w, &t, words, vocab);
+        status = put_name(w, &t, s->name);
+        if (status == QFW_OK) status = put_tokens(w, &t, words, vocab);
     }
     if (status == QFW_OK)
-        put_special(w, &t, words, doc[1] ? json_root(doc[1]) : NULL, json_root(config));
+        put_special(w, &t, words, doc[1] ? json_root(doc[1]) : NULL, json_root(s->config));
     free_tokens(&t);
     tokenizer_close(words);
     for (int i = 0; i < 2; i++) {
