@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "base/parallel.h"
 #include "export/gguf.h"
 #include "files/file.h"
 #include "ops/ref.h"
@@ -37,7 +38,7 @@ uint64_t gguf_bytes(uint32_t type, uint64_t n) {
 
 static int encode_half(float v, uint16_t *to) {
     *to = ref_f16((double)v);
-    return isfinite(v) && !isfinite(ref_round((double)v, QFW_F16)) ? -1 : 0;
+    return (*to & 0x7c00) == 0x7c00 && isfinite(v) ? -1 : 0;
 }
 
 static int encode_block(const float *from, uint8_t *to) {
@@ -63,6 +64,31 @@ int gguf_encode(uint32_t type, const float *from, uint64_t n, void *to) {
     for (uint64_t i = 0; type == GGUF_Q8_0 && i + GGUF_BLOCK <= n; i += GGUF_BLOCK)
         bad |= encode_block(from + i, at + i / GGUF_BLOCK * Q8_BYTES);
     return bad;
+}
+
+/* A piece of many values: of whole blocks, each by a thread of its own. */
+typedef struct encoding {
+    uint32_t type;
+    const float *from;
+    uint64_t n;
+    char *to;
+    _Atomic int bad;
+} encoding;
+
+enum { ITEM_VALUES = 1 << 14 };
+
+static void encode_item(void *arg, uint32_t item, uint32_t worker) {
+    encoding *e = arg;
+    const uint64_t first = (uint64_t)item * ITEM_VALUES;
+    const uint64_t n = e->n - first < ITEM_VALUES ? e->n - first : ITEM_VALUES;
+    (void)worker;
+    if (gguf_encode(e->type, e->from + first, n, e->to + gguf_bytes(e->type, first))) e->bad = 1;
+}
+
+static int encode_all(uint32_t type, const float *from, uint64_t n, char *to) {
+    encoding e = {.type = type, .from = from, .n = n, .to = to};
+    parallel_for((uint32_t)((n + ITEM_VALUES - 1) / ITEM_VALUES), encode_item, &e);
+    return e.bad;
 }
 
 static float decode_half(const uint8_t *from) {
@@ -206,7 +232,7 @@ qfw_status gguf_rows(gguf_writer *w, const float *values, uint64_t n) {
     if (w->written + size > whole)
         return err_fail("E_INTERNAL", QFW_E_INVALID, "gguf: more values than declared");
     if (mem_grow(&w->scratch, &w->scratch_cap, (size_t)size, 1)) return QFW_E_NOMEM;
-    if (gguf_encode(type, values, n, w->scratch))
+    if (encode_all(type, values, n, w->scratch))
         return err_fail("E_MODEL_RANGE", QFW_E_DATA,
             "tensor %llu of the GGUF file: a value past what fp16 holds (65504)",
             (unsigned long long)w->now);

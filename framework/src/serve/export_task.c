@@ -164,7 +164,7 @@ static qfw_status write_model(run *r, probe *p, engine *e, FILE *out) {
         QFW_TRY(serve_load(r, e));
         QFW_TRY(read_logits(e, p, p->logits));
     } else {
-        QFW_TRY(run_load_weights(r));
+        QFW_TRY(run_load_adapters(r));
     }
     const int is_merged = strcmp(merged, "none") != 0;
     const int mode = !strcmp(merged, "requant")   ? MERGE_REQUANT

@@ -329,6 +329,11 @@ qfw_status run_load_weights(run *r) {
     return adapters_init(r);
 }
 
+qfw_status run_load_adapters(run *r) {
+    QFW_TRY(store_alloc(r->store));
+    return adapters_init(r);
+}
+
 qfw_status train_load(run *r) {
     QFW_TRY(run_load_weights(r));
     QFW_TRY(graphs_alloc(r));

@@ -133,8 +133,9 @@ qfw_status run_open_model(run *r);
 dataset_opts run_dataset_opts(const run *r);
 /* The device, and the names and sizes of weights and adapters on it. */
 qfw_status run_open_device(run *r);
-/* Memory and weights. */
+/* Memory and weights; or only the adapters', where the base's are read from its files. */
 qfw_status run_load_weights(run *r);
+qfw_status run_load_adapters(run *r);
 void run_close(run *r); /* NULL is ignored */
 
 /* The task `train`: everything up to the plan, printed to `out`; then memory and weights; then the

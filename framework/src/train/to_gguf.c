@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "base/parallel.h"
 #include "export/gguf_model.h"
 #include "files/file.h"
 #include "ops/ref.h"
@@ -22,6 +23,22 @@ typedef struct model_file {
     uint32_t type;
 } model_file;
 
+enum { ITEM_VALUES = 1 << 14 };
+
+typedef struct rounding {
+    float *values;
+    int64_t n;
+    uint32_t dtype;
+} rounding;
+
+static void round_item(void *arg, uint32_t item, uint32_t worker) {
+    const rounding *j = arg;
+    const int64_t first = (int64_t)item * ITEM_VALUES;
+    (void)worker;
+    for (int64_t i = first; i < j->n && i < first + ITEM_VALUES; i++)
+        j->values[i] = (float)ref_round((double)j->values[i], j->dtype);
+}
+
 static qfw_status read_merged(
     void *arg, const qfw_param_desc *d, int64_t row0, int64_t rows, float *out) {
     const model_file *f = arg;
@@ -30,8 +47,9 @@ static qfw_status read_merged(
     for (uint32_t i = 0; i < f->r->n_weights; i++)
         if (&f->r->weights[i].desc == d) dtype = merged_dtype(f->r, &f->r->weights[i]);
     QFW_TRY(f->sums->read(f->sums->arg, d, row0, rows, out));
-    for (int64_t i = 0; dtype != QFW_F32 && i < n; i++)
-        out[i] = (float)ref_round((double)out[i], dtype);
+    rounding j = {out, n, dtype};
+    if (dtype != QFW_F32)
+        parallel_for((uint32_t)((n + ITEM_VALUES - 1) / ITEM_VALUES), round_item, &j);
     return QFW_OK;
 }
 
