@@ -128,8 +128,9 @@ static void has_the_model(const gguf_file *f, const char *folder, uint32_t type)
     st_close(model);
 }
 
-/* The base with its values rounded to 16 bits, as published ones are. */
-static void make_16_bit(const char *folder) {
+/* The base with its values rounded to 16 bits, as published ones are, and one of them a million
+ * where a tensor is named. */
+static void make_16_bit(const char *folder, const char *large) {
     char *to = mem_strdup(temp_path(folder)), *path = path_join(to, "model.safetensors");
     st_file *base = NULL;
     st_writer *w = NULL;
@@ -147,6 +148,7 @@ static void make_16_bit(const char *folder) {
         float *v = malloc(n * sizeof *v);
         uint16_t *half = malloc(n * sizeof *half);
         assert_int_equal(st_read_f32(base, t, 0, t->dim[0], v), QFW_OK);
+        if (large && !strcmp(t->name, large)) v[n - 1] = 1e6f;
         for (size_t k = 0; k < n; k++) half[k] = ref_bf16((double)v[k]);
         assert_int_equal(st_writer_data(w, half, n * sizeof *half), QFW_OK);
         free(v);
@@ -241,7 +243,7 @@ static void task_export_alone(void **state) {
 static void sums_are_rounded_as_merged(void **state) {
     static const char *const types[] = {"f16", "q8_0"};
     (void)state;
-    make_16_bit("b16");
+    make_16_bit("b16", NULL);
     for (int i = 0; i < 2; i++) {
         char *text = mem_printf("[run]\ntask = export\noutput_dir = m16_%s\nthreads = 1\n[model]\n"
                                 "path = b16\n[adapter]\npath = ad\n[export]\nmerged = base16\n"
@@ -259,6 +261,21 @@ static void sums_are_rounded_as_merged(void **state) {
         mem_free(folder);
         mem_free(path);
     }
+}
+
+static void values_that_no_half_holds(void **state) {
+    static const char name[] = "model.layers.1.mlp.down_proj.weight";
+    (void)state;
+    make_16_bit("large", name);
+    temp_text("large.ini",
+        "[run]\ntask = export\noutput_dir = never\nthreads = 1\n[model]\npath = large\n"
+        "[adapter]\nuse = none\n[export]\ngguf = f16\n");
+    run_ini("large.ini", NULL, NULL);
+    assert_int_equal(c.exit_code, EXIT_DATA);
+    if (!strstr(c.err, name) || !strstr(c.err, "past what fp16 holds")) fail_msg("%s", c.err);
+    assert_false(file_exists(temp_path("never/model-f16.gguf")));
+    run_ini("large.ini", "--set=export.gguf=q8_0", NULL); /* its scale is one */
+    if (c.exit_code) fail_msg("%s", c.err);
 }
 
 /* The model without an adapter. */
@@ -307,6 +324,7 @@ int main(void) {
         cmocka_unit_test(adapter_after_training),
         cmocka_unit_test(task_export_alone),
         cmocka_unit_test(sums_are_rounded_as_merged),
+        cmocka_unit_test(values_that_no_half_holds),
         cmocka_unit_test(a_model_alone),
         cmocka_unit_test(a_trained_model),
         cmocka_unit_test(wrong_keys),

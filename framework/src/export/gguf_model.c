@@ -203,7 +203,9 @@ static qfw_status write_weight(gguf_writer *w, const gguf_source *s, const qfw_p
     for (int64_t row = 0, n; status == QFW_OK && row < d->dim[0]; row += n) {
         n = d->dim[0] - row < most ? d->dim[0] - row : most;
         status = s->rows->read(s->rows->arg, d, row, n, piece);
-        if (status == QFW_OK) status = gguf_rows(w, piece, (uint64_t)(n * width));
+        if (status != QFW_OK) break;
+        status = gguf_rows(w, piece, (uint64_t)(n * width));
+        if (status != QFW_OK) err_prefix("%s", d->name);
     }
     mem_free(piece);
     return status;

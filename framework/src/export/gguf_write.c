@@ -233,9 +233,7 @@ qfw_status gguf_rows(gguf_writer *w, const float *values, uint64_t n) {
         return err_fail("E_INTERNAL", QFW_E_INVALID, "gguf: more values than declared");
     if (mem_grow(&w->scratch, &w->scratch_cap, (size_t)size, 1)) return QFW_E_NOMEM;
     if (encode_all(type, values, n, w->scratch))
-        return err_fail("E_MODEL_RANGE", QFW_E_DATA,
-            "tensor %llu of the GGUF file: a value past what fp16 holds (65504)",
-            (unsigned long long)w->now);
+        return err_fail("E_MODEL_RANGE", QFW_E_DATA, "a value past what fp16 holds, 65504");
     QFW_TRY(file_out_write(w->out, w->scratch, (size_t)size));
     w->written += size;
     if (w->written < whole) return QFW_OK;
