@@ -195,6 +195,35 @@ static void what_there_are_no_words_for(void **state) {
     refused("llama3", "{1,3}", "{1,2}", "no words for this pre_tokenizer");
 }
 
+/* Whichever allocation fails, it is told, and nothing is kept (which a sanitizer would see). */
+static void no_memory(void **state) {
+    uint64_t k = 1, n_allocations = 0;
+    qfw_doc *doc = NULL;
+    qfw_status status = QFW_E_NOMEM;
+    (void)state;
+    make_folder("llama2", NULL, NULL, "{\"chat_template\": \"{{ x }}\"}");
+    assert_int_equal(json_parse("{}", 2, "config.json", 0, "E_JSON", NULL, &doc), QFW_OK);
+    char *folder = mem_strdup(temp_path("t"));
+    const gguf_source source = {.folder = folder, .name = name, .config = doc};
+    for (; status != QFW_OK; k += 1 + n_allocations / 100) {
+        gguf_writer *w = NULL;
+        const uint64_t before = mem_count();
+        mem_fail_at(k);
+        status = gguf_create(temp_path("t.gguf"), &w);
+        if (status == QFW_OK) status = gguf_put_tokenizer(w, &source, VOCAB);
+        if (status == QFW_OK) status = gguf_begin(w);
+        mem_fail_at(0);
+        gguf_abort(w);
+        n_allocations = mem_count() - before;
+        if (status != QFW_OK && status != QFW_E_NOMEM)
+            fail_msg("%d at %d: %s", (int)status, (int)k, err_text(0));
+        err_clear();
+    }
+    assert_true(k > 50);
+    json_destroy(doc);
+    mem_free(folder);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pipelines_have_their_names),
@@ -203,6 +232,7 @@ int main(void) {
         cmocka_unit_test(a_space_in_front_or_not),
         cmocka_unit_test(the_name_says_who_strips),
         cmocka_unit_test(what_there_are_no_words_for),
+        cmocka_unit_test(no_memory),
     };
     return cmocka_run_group_tests(tests, temp_make, temp_drop);
 }
