@@ -1,6 +1,7 @@
 /* test_tasks.c -- generate, pairs and evaluate from an INI to their files, on a fresh model of the
  * demo's shape: what stands in each row, that trainer dpo takes the pairs, and what is refused.
  */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -197,6 +198,26 @@ static void evaluates(void **state) {
     assert_int_equal(run_task("evaluate", "evaluate.good=0.5"), 78);
 }
 
+/* Runs of 16 bits score as those of 32 do, a rounding apart. */
+static void sixteen_bits_score(void **state) {
+    static const char *const sets[] = {
+        "trainer.bf16=false", "trainer.bf16=true", "trainer.fp16=true"};
+    evaluation *e[3] = {NULL};
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        if (run_task("evaluate", sets[i])) fail_msg("%s", c.err);
+        assert_int_equal(evaluation_read(temp_path("out/evaluation-base.json"), &e[i]), QFW_OK);
+        assert_int_equal(remove(temp_path("out/evaluation-base.json")), 0);
+    }
+    for (int i = 1; i < 3; i++) {
+        double worst = 0;
+        for (size_t k = 0; k < e[0]->n_rows; k++)
+            worst = fmax(worst, fabs(e[i]->rows[k].p[1] / e[0]->rows[k].p[1] - 1));
+        if (worst == 0 || worst > 0.05) fail_msg("%s: probabilities off by %g", sets[i], worst);
+    }
+    for (int i = 0; i < 3; i++) evaluation_destroy(e[i]);
+}
+
 static void refused(const char *rows, const char *message) {
     temp_text("bad.jsonl", rows);
     char *set = mem_printf("evaluate.set=%s", temp_path("bad.jsonl"));
@@ -232,6 +253,7 @@ int main(void) {
         cmocka_unit_test(generates),
         cmocka_unit_test(makes_pairs),
         cmocka_unit_test(evaluates),
+        cmocka_unit_test(sixteen_bits_score),
         cmocka_unit_test(sets_that_are_wrong),
         cmocka_unit_test(tasks_without_input),
     };

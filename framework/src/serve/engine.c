@@ -70,6 +70,7 @@ static void close_reader(reader *p) {
 
 /* The model over n_rows, then the logits of one row a segment: input "logit_rows". */
 static qfw_status build_reader(engine *e, int64_t n_rows, reader *p) {
+    const qfw_copy_params wide = {sizeof wide, QFW_F32};
     const run *r = e->r;
     const int64_t slots = e->o.n_slots;
     const qfw_batch_shape shape = {sizeof shape, 0, n_rows, slots, slots};
@@ -88,7 +89,10 @@ static qfw_status build_reader(engine *e, int64_t n_rows, reader *p) {
     e->n_caches = p->g->n_caches;
     QFW_TRY(g->api->input(g, "logit_rows", QFW_I32, 1, &slots, &rows));
     QFW_TRY(qfw_gather_rows(g, lm.hidden, rows, &hidden));
-    QFW_TRY(g->api->linear(g, hidden, lm.lm_head, &p->logits));
+    /* In fp32 whatever the run computes in: 16 bits are too few for probabilities. */
+    if (graph_get(p->g, hidden)->shape.dtype != QFW_F32)
+        QFW_TRY(g->api->op(g, QFW_OP_COPY, &hidden, 1, &wide, sizeof wide, NULL, &hidden, 1));
+    QFW_TRY(qfw_gemm(g, hidden, 0, lm.lm_head, 1, 1.0f, &p->logits));
     return graphs_place(r, p->g, &p->logits, 1, &p->p);
 }
 
