@@ -21,6 +21,7 @@ typedef struct rows {
 
 typedef struct attn_job {
     const qfw_attn_params *p;
+    const cpu_isa *isa;
     const int32_t *segments;
     int64_t n_segments, group; /* group: query heads a kv head */
     rows q, k, v, o, d_o, dq, dk, dv;
@@ -87,39 +88,47 @@ static void row_range(
     *from = window > 0 && place - window + 1 > first ? place - window + 1 - first : 0;
 }
 
-/* y[TILE,n] = a[TILE,k] * b (transposed or not), on this thread. */
-static void tile_product(const float *a, int trans_a, const float *b, int trans_b, int64_t n,
+/* y[TILE,n] (+)= a * b on this thread; a is [TILE,k], or turned [k,TILE]; b is [k,n]. */
+static void tile_product(const attn_job *j, const float *a, int turned, const float *b, int64_t n,
     int64_t k, int accumulate, float *y) {
-    cpu_sgemm(&(cpu_matmul){.trans_a = trans_a,
-        .trans_b = trans_b,
-        .accumulate = accumulate,
-        .m = TILE,
+    j->isa->product(&(cpu_product){.m = TILE,
         .n = n,
         .k = k,
-        .lda = trans_a ? TILE : k,
-        .ldb = trans_b ? k : n,
+        .row = turned ? 1 : k,
+        .step = turned ? TILE : 1,
+        .ldb = n,
+        .ldfrom = n,
         .ldy = n,
-        .alpha = 1,
         .a = a,
         .b = b,
-        .y = y});
+        .from = accumulate ? y : NULL,
+        .y = y,
+        .alpha = 1});
+}
+
+/* to[D,TILE] = the transpose of a tile [TILE,D]. */
+static void turn_tile(const attn_job *j, const float *tile, float *to) {
+    const float *row[TILE];
+    for (int64_t i = 0; i < TILE; i++) row[i] = tile + i * j->p->head_dim;
+    j->isa->turn(row, TILE, j->p->head_dim, to, TILE);
 }
 
 /* Scratch of one worker, as tiles of [TILE,D] and [TILE,TILE]. */
 typedef struct tiles {
     float *q, *k, *v, *o, *d_o, *dq, *dk, *dv; /* [TILE,D] */
+    float *turned;                             /* [D,TILE] */
     float *s, *dp;                             /* [TILE,TILE] */
     float *top, *sum;                          /* [TILE] */
 } tiles;
 
-static int64_t scratch_floats(int64_t width) { return TILE * (8 * width + 2 * TILE + 2); }
+static int64_t scratch_floats(int64_t width) { return TILE * (9 * width + 2 * TILE + 2); }
 
 static tiles tiles_of(const attn_job *j, uint32_t worker) {
     const int64_t d = TILE * j->p->head_dim;
     float *at = j->scratch + worker * j->scratch_size;
     return (tiles){at, at + d, at + 2 * d, at + 3 * d, at + 4 * d, at + 5 * d, at + 6 * d,
-        at + 7 * d, at + 8 * d, at + 8 * d + TILE * TILE, at + 8 * d + 2 * TILE * TILE,
-        at + 8 * d + 2 * TILE * TILE + TILE};
+        at + 7 * d, at + 8 * d, at + 9 * d, at + 9 * d + TILE * TILE, at + 9 * d + 2 * TILE * TILE,
+        at + 9 * d + 2 * TILE * TILE + TILE};
 }
 
 /* --- forward --- */
@@ -156,13 +165,14 @@ static void forward_tile(
         const int64_t keys = cpu_min(TILE, to - key);
         load_keys(&j->k, s, key, keys, kv, width, t->k);
         load_keys(&j->v, s, key, keys, kv, width, t->v);
-        tile_product(t->q, 0, t->k, 1, TILE, width, 0, t->s);
+        turn_tile(j, t->k, t->turned);
+        tile_product(j, t->q, 0, t->turned, TILE, width, 0, t->s);
         for (int64_t i = 0; i < TILE; i++) {
             int64_t a = 0, b = 0;
             if (i < n) row_range(j, s->prefix + first + i, key, keys, &a, &b);
             softmax_row(t->s + i * TILE, a, b, &t->top[i], &t->sum[i], t->o + i * width, width);
         }
-        tile_product(t->s, 0, t->v, 0, width, TILE, 1, t->o);
+        tile_product(j, t->s, 0, t->v, width, TILE, 1, t->o);
     }
     for (int64_t i = 0; i < n; i++) {
         float *o = row_of(&j->o, s->q0 + first + i, head, width);
@@ -222,12 +232,14 @@ static void backward_tile(
         const int64_t keys = cpu_min(TILE, to - key);
         load_keys(&j->k, s, key, keys, kv, width, t->k);
         load_keys(&j->v, s, key, keys, kv, width, t->v);
-        tile_product(t->q, 0, t->k, 1, TILE, width, 0, t->s);
-        tile_product(t->d_o, 0, t->v, 1, TILE, width, 0, t->dp);
+        turn_tile(j, t->k, t->turned);
+        tile_product(j, t->q, 0, t->turned, TILE, width, 0, t->s);
+        turn_tile(j, t->v, t->turned);
+        tile_product(j, t->d_o, 0, t->turned, TILE, width, 0, t->dp);
         score_gradient(j, s, first, n, key, keys, head, t);
-        tile_product(t->s, 1, t->d_o, 0, width, TILE, 0, t->dv);
-        tile_product(t->dp, 1, t->q, 0, width, TILE, 0, t->dk);
-        tile_product(t->dp, 0, t->k, 0, width, TILE, 1, t->dq);
+        tile_product(j, t->s, 1, t->d_o, width, TILE, 0, t->dv);
+        tile_product(j, t->dp, 1, t->q, width, TILE, 0, t->dk);
+        tile_product(j, t->dp, 0, t->k, width, TILE, 1, t->dq);
         add_rows(&j->dk, s, key, keys, kv, width, t->dk);
         add_rows(&j->dv, s, key, keys, kv, width, t->dv);
     }
@@ -270,6 +282,7 @@ static void set_qkv(
 static attn_job make_job(const cpu_call *c, const qfw_tensor *segments, const qfw_tensor *lse) {
     const qfw_attn_params *p = (const qfw_attn_params *)c->op->params;
     return (attn_job){.p = p,
+        .isa = c->be->isa,
         .segments = cpu_i32(segments),
         .n_segments = segments->dim[0],
         .group = p->n_heads / p->n_kv_heads,

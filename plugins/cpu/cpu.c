@@ -1,15 +1,10 @@
 /* cpu.c -- the cpu backend: memory is host memory, order is the calling order, kernels use the
- * host's pool.
- *
- * Matrix products are OpenBLAS', one thread a panel: its own pool would fight ours for the cores.
- */
+ * host's pool. */
 #define _GNU_SOURCE
 #include "cpu.h"
 
-#include <cblas.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "qfw/plugin.h"
@@ -80,33 +75,17 @@ uint32_t cpu_support(const qfw_op *op) {
 
 /* --- device and memory --- */
 
-/* OpenBLAS maps a buffer for every thread that calls it, and tries for ever where it cannot: what
- * it will need must be there. The limit is asked for first; without one nothing is tried. */
-static qfw_status check_addresses(const qfw_host *h) {
-    enum { MIB_A_THREAD = 128 }; /* BUFFER_SIZE, 32 << 22, of OpenBLAS for x86-64; others' less */
-    const uint64_t n = h->n_workers(h), bytes = n * MIB_A_THREAD << 20;
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_AS, &limit) || limit.rlim_cur == RLIM_INFINITY) return QFW_OK;
-    void *room = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (room == MAP_FAILED)
-        return qfw_fail(h, QFW_E_NOMEM,
-            "cpu: the process may have %llu KiB of addresses, too few for the %llu x %d "
-            "MiB that OpenBLAS takes; hint: raise ulimit -v, or fewer [run] threads",
-            (unsigned long long)(limit.rlim_cur >> 10), (unsigned long long)n, MIB_A_THREAD);
-    munmap(room, bytes);
-    return QFW_OK;
-}
-
 static qfw_status cpu_create(const qfw_host *h, const qfw_cfg *cfg, uint32_t i, qfw_inst **out) {
-    (void)cfg;
+    const char *name = "auto";
     *out = NULL;
     if (i) return qfw_fail(h, QFW_E_DEVICE, "cpu: there is no device %u, only device 0", i);
-    QFW_TRY(check_addresses(h));
-    openblas_set_num_threads(1);
-    QFW_TRY(cpu_probe_sgemm(h));
+    QFW_TRY(h->cfg_str(h, cfg, "isa", &name));
+    const cpu_isa *isa = cpu_find_isa(name);
+    if (!isa)
+        return qfw_fail(h, QFW_E_DEVICE, "cpu: this machine has no %s; hint: isa = auto", name);
     qfw_inst *be = (qfw_inst *)h->heap_alloc(h, sizeof *be, 16);
     if (!be) return qfw_fail(h, QFW_E_NOMEM, "cpu: no memory");
-    *be = (qfw_inst){h, h->n_workers(h)};
+    *be = (qfw_inst){h, isa, h->n_workers(h)};
     *out = be;
     return QFW_OK;
 }
@@ -153,7 +132,23 @@ static qfw_status cpu_device_info(const qfw_host *h, uint32_t i, qfw_device_info
     return QFW_OK;
 }
 
-/* Pages from the kernel: zero without being touched, and given back at once. */
+/* Pages from the kernel: zero without being touched, and given back at once. Large pieces begin
+ * where a huge page can, and ask for them: walking down the rows of a weight would miss the TLB at
+ * each. */
+static void *map_pages(uint64_t bytes) {
+    const uint64_t huge = (uint64_t)2 << 20, slack = bytes >= huge ? huge : 0;
+    char *at =
+        mmap(NULL, bytes + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (at == MAP_FAILED || !slack) return at;
+    const uint64_t before = (huge - (uintptr_t)at % huge) % huge,
+                   page = (uint64_t)sysconf(_SC_PAGESIZE);
+    const uint64_t end = before + (bytes + page - 1) / page * page, past = bytes + slack;
+    if (before) munmap(at, before);
+    if (end < past) munmap(at + end, past - end);
+    (void)madvise(at + before, bytes, MADV_HUGEPAGE); /* a wish: without it all works, slower */
+    return at + before;
+}
+
 static qfw_status cpu_mem_alloc(qfw_inst *be, uint64_t bytes, uint32_t usage, qfw_mem **out) {
     (void)usage;
     const qfw_host *h = be->host;
@@ -161,7 +156,7 @@ static qfw_status cpu_mem_alloc(qfw_inst *be, uint64_t bytes, uint32_t usage, qf
     qfw_mem *mem = (qfw_mem *)h->heap_alloc(h, sizeof *mem, 16);
     if (!mem) return qfw_fail(h, QFW_E_NOMEM, "cpu: no memory");
     mem->bytes = bytes ? bytes : 1;
-    mem->data = mmap(NULL, mem->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    mem->data = map_pages(mem->bytes);
     if (mem->data == MAP_FAILED) {
         h->heap_free(h, mem);
         return qfw_fail(h, QFW_E_DEVICE_OOM, "cpu: %llu bytes of memory are not to be had",
@@ -250,11 +245,18 @@ static const qfw_backend cpu_backend = {
     .host_ptr = cpu_host_ptr,
 };
 
+static const qfw_option cpu_options[] = {
+    QFW_OPTION(QFW_OPT_ENUM, "isa", "auto", 0, 0, "auto|avx512|avx2|generic",
+        "instruction set of the matrix products; each gives the same bits"),
+};
+
 static const qfw_component cpu_component = {
     .size = sizeof cpu_component,
     .kind = QFW_KIND_BACKEND,
     .name = "cpu",
-    .summary = "any CPU, through OpenBLAS; bf16 and fp16 are kept in 16 bits and computed in fp32",
+    .summary = "any CPU; bf16 and fp16 are kept in 16 bits and computed in fp32",
+    .options = cpu_options,
+    .n_options = sizeof cpu_options / sizeof cpu_options[0],
     .iface = &cpu_backend,
 };
 static const qfw_component *const cpu_components[] = {&cpu_component};

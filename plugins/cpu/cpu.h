@@ -1,9 +1,8 @@
 /* cpu.h -- what the kernels of the cpu backend share.
  *
  * Two promises shape every kernel: a row's bits depend neither on the other rows of the batch nor
- * on the number of threads, and nothing is allocated while an op runs. So work is cut into panels
- * whose size is fixed, the last one padded to full height, one OpenBLAS thread a panel; scratch
- * comes from the op's workspace.
+ * on the number of threads, and nothing is allocated while an op runs: scratch comes from the op's
+ * workspace.
  */
 #ifndef CPU_H
 #define CPU_H
@@ -13,7 +12,10 @@
 #include "qfw/ops_prim.h"
 
 /* Before a static function: built for several instruction sets, chosen when it is loaded. */
-#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__clang__)
+#if defined(__x86_64__)
+#    define CPU_X86
+#endif
+#if defined(CPU_X86) && !defined(__SANITIZE_ADDRESS__) && !defined(__clang__)
 #    define MANY_ISAS __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
 #    define MANY_ISAS
@@ -24,8 +26,11 @@ struct qfw_mem {
     uint64_t bytes;
 };
 
+typedef struct cpu_isa cpu_isa;
+
 struct qfw_inst {
     const qfw_host *host;
+    const cpu_isa *isa;
     uint32_t n_workers;
 };
 
@@ -41,7 +46,7 @@ typedef struct cpu_kernel {
     uint32_t (*supports)(const qfw_op *op);
     uint64_t (*workspace)(const qfw_inst *be, const qfw_op *op);
     qfw_status (*run)(const cpu_call *c);
-    uint32_t kept; /* a bit for each input of 16 bits that it reads by cpu_widen_rows */
+    uint32_t kept; /* a bit for each input of 16 bits that it reads as they are */
 } cpu_kernel;
 
 static inline float *cpu_f32(const qfw_tensor *t) {
@@ -60,29 +65,65 @@ static inline int64_t cpu_padded(int64_t n, int64_t size) { return cpu_panels(n,
 /* fn(arg, item, worker) for every item below n. */
 void cpu_parallel(const cpu_call *c, int64_t n, qfw_parallel_fn fn, void *arg);
 
+/* --- tile.c --- */
+
+/* y[m,n] = alpha * a[m,k] * b[k,n] (+ from[m,n], unless NULL), on this thread. a(r, s) is
+ * a[r * row + s * step], so a may be a transpose; rows of b, from and y are ldb, ldfrom and ldy
+ * apart. from may be y. */
+typedef struct cpu_product {
+    int64_t m, n, k, row, step, ldb, ldfrom, ldy;
+    const float *a, *b, *from;
+    float *y;
+    float alpha;
+} cpu_product;
+
+/* The inner loops of one instruction set; each gives the same bits. */
+struct cpu_isa {
+    const char *name;
+    /* Every value is one chain of k fused multiply-adds. */
+    void (*product)(const cpu_product *p);
+    /* out[n] = table[code] * scale for n codes of 4 bits, the first of a byte in its high half; n
+     * is a multiple of 16, table has 16. */
+    void (*decode)(const uint8_t *codes, int64_t n, const float *table, float scale, float *out);
+    /* to[s * ld + i] = rows[i][s] for i < n, s < steps. */
+    void (*turn)(const float *const *rows, int64_t n, int64_t steps, float *to, int64_t ld);
+};
+const cpu_isa *cpu_find_isa(const char *name); /* "auto": the best; NULL: not on this machine */
+
+/* --- matrix.c --- */
+
+/* A matrix as it is stored: rows of ld values of fp32, of 16 bits, or packed in 4. */
+typedef struct cpu_matrix {
+    uint32_t dtype;
+    const char *data;
+    int64_t ld;
+    const float *code, *nested, *map; /* code NULL: not packed */
+    const void *absmax;
+    float offset;
+    uint32_t block_bits, nested_bits, compute; /* blocks of 1 << bits */
+} cpu_matrix;
+cpu_matrix cpu_matrix_of(const qfw_tensor *t); /* of rank 2, its rows dense */
+/* n values of a row from column col on: in place where they are fp32, else in `buffer`. */
+const float *cpu_values(
+    const cpu_isa *isa, const cpu_matrix *m, int64_t row, int64_t col, int64_t n, float *buffer);
+
+void cpu_prefetch(const cpu_matrix *m, int64_t row, int64_t col);
+
 /* --- gemm.c --- */
 
-enum { PANEL_ROWS = 128, PANEL_COLS = 256 };
-
-/* y[M,N] = alpha * op(a)[M,K] * op(b)[K,N] (+ y when accumulate). op(a) = a with rows lda apart, or
- * the transpose of a[K,M]; b likewise. Row panels of op(a) = a are padded to PANEL_ROWS. */
-typedef struct cpu_matmul {
-    int trans_a, trans_b, accumulate;
-    int64_t m, n, k, lda, ldb, ldy;
-    float alpha;
-    const float *a, *b;
+/* A product whose b is stored somehow: b[k,n], or with trans_b its transpose. */
+typedef struct cpu_gemm_args {
+    int64_t m, n, k, row, step, ldfrom, ldy;
+    const float *a, *from; /* as in cpu_product */
+    cpu_matrix b;
+    int trans_b;
     float *y;
-} cpu_matmul;
-void cpu_gemm(const cpu_call *c, const cpu_matmul *p, char *workspace);
-uint64_t cpu_gemm_workspace(const qfw_inst *be, int trans_a, int64_t m, int64_t k);
-/* One product on this thread. */
-void cpu_sgemm(const cpu_matmul *p);
-/* Once, before the first product: how many rows OpenBLAS treats alike. */
-qfw_status cpu_probe_sgemm(const qfw_host *h);
-
-/* y = a * op(w) as p says but for b, which w is: one of 16 bits a slab at a time. */
-void cpu_gemm_rows(
-    const cpu_call *c, const cpu_matmul *p, const qfw_tensor *w, char *workspace, float *slab);
+    float alpha;
+} cpu_gemm_args;
+void cpu_gemm(const cpu_call *c, const cpu_gemm_args *p, void *workspace);
+uint64_t cpu_gemm_workspace(const qfw_inst *be);
+/* cpu_product in chains of a panel's length, as cpu_gemm sums: for a long k on this thread. */
+void cpu_sum_product(const cpu_isa *isa, const cpu_product *p);
 
 /* --- wide.c: operands of 16 bits --- */
 
@@ -94,13 +135,6 @@ void cpu_widen(const uint16_t *from, uint32_t dtype, float *to, int64_t n);
 uint32_t cpu_wide_supports(const qfw_op *op, const cpu_kernel *k);
 uint64_t cpu_wide_workspace(const qfw_inst *be, const qfw_op *op, const cpu_kernel *k);
 qfw_status cpu_wide_run(const cpu_call *c, const cpu_kernel *k);
-/* Rows of w[R,C] from row0 on as fp32, *ld apart: its own, or widened into `slab`, which has room
- * for cpu_slab_bytes; at most cpu_slab_rows then. */
-const float *cpu_widen_rows(
-    const cpu_call *c, const qfw_tensor *w, int64_t row0, int64_t rows, float *slab, int64_t *ld);
-int64_t cpu_slab_rows(const qfw_tensor *w);
-uint64_t cpu_slab_bytes(const qfw_tensor *w); /* 0 for one of fp32 */
-
 /* --- dropout.c --- */
 
 /* y[j] = x[j] / (1-p) where row `key` keeps feature first + j, else 0, for j < n (ops_prim.h,

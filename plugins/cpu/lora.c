@@ -10,98 +10,108 @@
 #include "cpu.h"
 
 /* Width of a column item of da. A multiple of 4: where dropout's words begin. */
-enum { COLS = 256, SHARE_ROWS = 32 };
+enum { PANEL_ROWS = 128, COLS = 256, SHARE_ROWS = 32, TURNED = 16 };
 
 typedef struct lora_job {
     const qfw_lora_params *p;
+    const cpu_isa *isa;
     const qfw_tensor *x, *a, *b, *key, *dy, *xa, *y, *acc;
     const qfw_tensor *out_y, *out_xa, *dx, *da, *db;
-    float *t, *scratch; /* t[padded N, R]; PANEL_ROWS x (K + R + COLS) a worker */
+    float *at, *bt, *t; /* a^T [K,R] and b^T [R,M'] forward; t[N,R] backward */
+    float *scratch;     /* scratch_size a worker */
     int64_t n, k, r, rows, scratch_size;
 } lora_job;
 
-/* A panel of drop(x), columns col0 .. col0+cols-1, rows past N zero. */
-static void drop_panel(const lora_job *j, int64_t row0, int64_t col0, int64_t cols, float *out) {
-    for (int64_t i = 0; i < PANEL_ROWS; i++, out += cols) {
-        const int64_t row = row0 + i;
-        if (row >= j->n) {
-            memset(out, 0, (size_t)cols * sizeof(float));
-            continue;
-        }
-        const float *x = cpu_f32(j->x) + row * j->x->stride[0] + col0;
-        if (j->p->p > 0)
-            cpu_drop_row(x, out, col0, cols, cpu_i32(j->key) + 2 * row, j->p->p, j->p->seed,
-                j->p->module_hash);
-        else
-            memcpy(out, x, (size_t)cols * sizeof(float));
+static int64_t panel_rows(const lora_job *j, uint32_t item) {
+    return cpu_min(PANEL_ROWS, j->n - (int64_t)item * PANEL_ROWS);
+}
+
+/* to[C,R] = the transpose of a matrix [R,C]. */
+static void turn_all(const cpu_isa *isa, const qfw_tensor *m, float *to) {
+    for (int64_t row = 0; row < m->dim[0]; row += TURNED) {
+        const float *rows[TURNED];
+        const int64_t n = cpu_min(TURNED, m->dim[0] - row);
+        for (int64_t i = 0; i < n; i++) rows[i] = cpu_f32(m) + (row + i) * m->stride[0];
+        isa->turn(rows, n, m->dim[1], to + row, m->dim[0]);
     }
+}
+
+/* `n` rows of drop(x) from row0 on, columns col0 .. col0+cols-1: where they are, or in `out`. */
+static const float *drop_panel(const lora_job *j, int64_t row0, int64_t n, int64_t col0,
+    int64_t cols, float *out, int64_t *ld) {
+    const float *x = cpu_f32(j->x) + row0 * j->x->stride[0] + col0;
+    *ld = j->x->stride[0];
+    if (!(j->p->p > 0)) return x;
+    for (int64_t i = 0; i < n; i++)
+        cpu_drop_row(x + i * *ld, out + i * cols, col0, cols, cpu_i32(j->key) + 2 * (row0 + i),
+            j->p->p, j->p->seed, j->p->module_hash);
+    *ld = cols;
+    return out;
 }
 
 static void lora_item(void *arg, uint32_t item, uint32_t worker) {
     const lora_job *j = (const lora_job *)arg;
-    const int64_t row = (int64_t)item * PANEL_ROWS, rows = cpu_min(PANEL_ROWS, j->n - row);
-    float *xd = j->scratch + worker * j->scratch_size, *xa = xd + PANEL_ROWS * j->k;
-    float *delta = xa + PANEL_ROWS * j->r;
-    drop_panel(j, row, 0, j->k, xd);
-    cpu_sgemm(&(cpu_matmul){.trans_b = 1,
-        .m = PANEL_ROWS,
-        .n = j->r,
-        .k = j->k,
-        .lda = j->k,
-        .ldb = j->a->stride[0],
-        .ldy = j->r,
-        .alpha = 1,
-        .a = xd,
-        .b = cpu_f32(j->a),
-        .y = xa});
+    const int64_t row = (int64_t)item * PANEL_ROWS, rows = panel_rows(j, item);
+    const int64_t ldy = j->out_y->stride[0], ldfrom = j->y->stride[0];
+    float *xa = j->scratch + worker * j->scratch_size, *y = cpu_f32(j->out_y) + row * ldy;
+    const float *from = cpu_f32(j->y) + row * ldfrom;
+    int64_t ld;
+    const float *x = drop_panel(j, row, rows, 0, j->k, xa + PANEL_ROWS * j->r, &ld);
+    cpu_sum_product(j->isa, &(cpu_product){.m = rows,
+                                .n = j->r,
+                                .k = j->k,
+                                .row = ld,
+                                .step = 1,
+                                .ldb = j->r,
+                                .ldy = j->r,
+                                .a = x,
+                                .b = j->at,
+                                .y = xa,
+                                .alpha = 1});
     for (int64_t i = 0; i < rows && j->out_xa; i++)
         memcpy(cpu_f32(j->out_xa) + (row + i) * j->out_xa->stride[0], xa + i * j->r,
             (size_t)j->r * sizeof(float));
-    for (int64_t i = 0; i < rows; i++) {
-        const float *from = cpu_f32(j->y) + (row + i) * j->y->stride[0];
-        float *to = cpu_f32(j->out_y) + (row + i) * j->out_y->stride[0];
-        if (to != from) memcpy(to, from, (size_t)j->y->dim[1] * sizeof(float));
-    }
-    for (int64_t col = 0; col < j->rows; col += COLS) {
-        const int64_t cols = cpu_min(COLS, j->rows - col);
-        cpu_sgemm(&(cpu_matmul){.trans_b = 1,
-            .m = PANEL_ROWS,
-            .n = cols,
-            .k = j->r,
-            .lda = j->r,
-            .ldb = j->b->stride[0],
-            .ldy = cols,
-            .alpha = j->p->scale,
-            .a = xa,
-            .b = cpu_f32(j->b) + col * j->b->stride[0],
-            .y = delta});
-        for (int64_t i = 0; i < rows; i++) {
-            float *to = cpu_f32(j->out_y) + (row + i) * j->out_y->stride[0] + j->p->col0 + col;
-            for (int64_t v = 0; v < cols; v++) to[v] += delta[i * cols + v];
-        }
-    }
+    for (int64_t i = 0; i < rows && y != from; i++)
+        memcpy(y + i * ldy, from + i * ldfrom, (size_t)j->y->dim[1] * sizeof(float));
+    cpu_sum_product(j->isa, &(cpu_product){.m = rows,
+                                .n = j->rows,
+                                .k = j->r,
+                                .row = j->r,
+                                .step = 1,
+                                .ldb = j->rows,
+                                .ldfrom = ldy,
+                                .ldy = ldy,
+                                .a = xa,
+                                .b = j->bt,
+                                .from = y + j->p->col0,
+                                .y = y + j->p->col0,
+                                .alpha = j->p->scale});
 }
 
 /* Floats of scratch that one worker needs forward, and backward; even, so that doubles are
  * aligned. */
-static int64_t scratch_floats(int64_t k, int64_t r) { return PANEL_ROWS * (k + r + COLS); }
+static int64_t scratch_floats(int64_t k, int64_t r, float p) {
+    return PANEL_ROWS * (r + (p > 0 ? k : 0));
+}
 
-static int64_t backward_floats(int64_t k, int64_t r, int64_t rows) {
-    const int64_t panels = PANEL_ROWS * (k > rows ? k : rows);
-    const int64_t sums = 3 * r * COLS + PANEL_ROWS * COLS;
-    return panels > sums ? panels : sums;
+static int64_t backward_floats(int64_t k, int64_t r, float p) {
+    const int64_t product = p > 0 ? PANEL_ROWS * k : 0, sums = 3 * r * COLS + PANEL_ROWS * COLS;
+    return product > sums ? product : sums;
 }
 
 uint32_t cpu_lora_supports(const qfw_op *op) { return cpu_support(op); }
 
 uint64_t cpu_lora_workspace(const qfw_inst *be, const qfw_op *op) {
-    return sizeof(float) * be->n_workers *
-           (uint64_t)scratch_floats(op->in[1]->dim[1], op->in[2]->dim[0]);
+    const qfw_lora_params *p = (const qfw_lora_params *)op->params;
+    const int64_t k = op->in[1]->dim[1], r = op->in[2]->dim[0], rows = op->in[3]->dim[0];
+    return sizeof(float) *
+           (uint64_t)(r * (k + rows) + (int64_t)be->n_workers * scratch_floats(k, r, p->p));
 }
 
 qfw_status cpu_lora(const cpu_call *c) {
     const qfw_op *op = c->op;
     lora_job job = {.p = (const qfw_lora_params *)op->params,
+        .isa = c->be->isa,
         .y = op->in[0],
         .x = op->in[1],
         .a = op->in[2],
@@ -109,59 +119,54 @@ qfw_status cpu_lora(const cpu_call *c) {
         .key = op->in[4],
         .out_y = op->out[0],
         .out_xa = op->out[1],
-        .scratch = (float *)(void *)c->workspace,
+        .at = (float *)(void *)c->workspace,
         .n = op->in[1]->dim[0],
         .k = op->in[1]->dim[1],
         .r = op->in[2]->dim[0],
         .rows = op->in[3]->dim[0]};
-    job.scratch_size = scratch_floats(job.k, job.r);
+    job.bt = job.at + job.k * job.r;
+    job.scratch = job.bt + job.rows * job.r;
+    job.scratch_size = scratch_floats(job.k, job.r, job.p->p);
+    turn_all(job.isa, job.a, job.at);
+    turn_all(job.isa, job.b, job.bt);
     cpu_parallel(c, cpu_panels(job.n, PANEL_ROWS), lora_item, &job);
     return QFW_OK;
 }
 
-/* t = scale * dys * b for one panel of rows; dys padded, so that no row of t knows its
- * neighbours. */
+/* t = scale * dys * b for one panel of rows. */
 static void t_item(void *arg, uint32_t item, uint32_t worker) {
     const lora_job *j = (const lora_job *)arg;
-    const int64_t row = (int64_t)item * PANEL_ROWS, rows = cpu_min(PANEL_ROWS, j->n - row);
-    const int64_t width = j->rows;
-    cpu_matmul p = {.m = PANEL_ROWS,
-        .n = j->r,
-        .k = width,
-        .lda = j->dy->stride[0],
-        .ldb = j->b->stride[0],
-        .ldy = j->r,
-        .alpha = j->p->scale,
-        .a = cpu_f32(j->dy) + row * j->dy->stride[0] + j->p->col0,
-        .b = cpu_f32(j->b),
-        .y = j->t + row * j->r};
-    if (rows < PANEL_ROWS) {
-        float *padded = j->scratch + worker * j->scratch_size;
-        for (int64_t i = 0; i < rows; i++)
-            memcpy(padded + i * width, p.a + i * p.lda, (size_t)width * sizeof(float));
-        memset(padded + rows * width, 0, (size_t)((PANEL_ROWS - rows) * width) * sizeof(float));
-        p.a = padded;
-        p.lda = width;
-    }
-    cpu_sgemm(&p);
+    const int64_t row = (int64_t)item * PANEL_ROWS;
+    (void)worker;
+    cpu_sum_product(j->isa, &(cpu_product){.m = panel_rows(j, item),
+                                .n = j->r,
+                                .k = j->rows,
+                                .row = j->dy->stride[0],
+                                .step = 1,
+                                .ldb = j->b->stride[0],
+                                .ldy = j->r,
+                                .a = cpu_f32(j->dy) + row * j->dy->stride[0] + j->p->col0,
+                                .b = cpu_f32(j->b),
+                                .y = j->t + row * j->r,
+                                .alpha = j->p->scale});
 }
 
 /* sums[m,n] += a[rows,m]^T * b[rows,n], a few rows at a time in fp32, their shares added in double:
  * how a window is cut into batches then hardly shows. */
-static void add_product(double *sums, float *tile, const float *a, int64_t lda, int64_t m,
-    const float *b, int64_t ldb, int64_t n, int64_t rows) {
+static void add_product(const cpu_isa *isa, double *sums, float *tile, const float *a, int64_t lda,
+    int64_t m, const float *b, int64_t ldb, int64_t n, int64_t rows) {
     for (int64_t row = 0; row < rows; row += SHARE_ROWS) {
-        cpu_sgemm(&(cpu_matmul){.trans_a = 1,
-            .m = m,
+        isa->product(&(cpu_product){.m = m,
             .n = n,
             .k = cpu_min(SHARE_ROWS, rows - row),
-            .lda = lda,
+            .row = 1,
+            .step = lda,
             .ldb = ldb,
             .ldy = n,
-            .alpha = 1,
             .a = a + row * lda,
             .b = b + row * ldb,
-            .y = tile});
+            .y = tile,
+            .alpha = 1});
         for (int64_t i = 0; i < m * n; i++) sums[i] += (double)tile[i];
     }
 }
@@ -181,9 +186,10 @@ static void da_item(void *arg, uint32_t item, uint32_t worker) {
     float *tile = (float *)(void *)(sums + j->r * COLS), *xd = tile + j->r * COLS;
     memset(sums, 0, (size_t)(j->r * cols) * sizeof *sums);
     for (int64_t row = 0; row < j->n; row += PANEL_ROWS) {
-        drop_panel(j, row, col, cols, xd);
-        add_product(sums, tile, j->t + row * j->r, j->r, j->r, xd, cols, cols,
-            cpu_min(PANEL_ROWS, j->n - row));
+        int64_t ld;
+        const int64_t rows = cpu_min(PANEL_ROWS, j->n - row);
+        const float *x = drop_panel(j, row, rows, col, cols, xd, &ld);
+        add_product(j->isa, sums, tile, j->t + row * j->r, j->r, j->r, x, ld, cols, rows);
     }
     put_sums(j->da, 0, col, sums, j->r, cols, 1);
 }
@@ -195,47 +201,53 @@ static void db_item(void *arg, uint32_t item, uint32_t worker) {
     double *sums = (double *)(void *)(j->scratch + worker * j->scratch_size);
     float *tile = (float *)(void *)(sums + j->r * COLS);
     memset(sums, 0, (size_t)(m * j->r) * sizeof *sums);
-    add_product(sums, tile, cpu_f32(j->dy) + j->p->col0 + first, j->dy->stride[0], m,
+    add_product(j->isa, sums, tile, cpu_f32(j->dy) + j->p->col0 + first, j->dy->stride[0], m,
         cpu_f32(j->xa), j->xa->stride[0], j->r, j->n);
     put_sums(j->db, first, 0, sums, m, j->r, j->p->scale);
 }
 
-/* dx = drop'(t * a) + acc for one panel of rows. */
+/* dx = drop'(t * a) + acc for one panel of rows; without dropout in one go. */
 static void dx_item(void *arg, uint32_t item, uint32_t worker) {
     const lora_job *j = (const lora_job *)arg;
-    const int64_t row = (int64_t)item * PANEL_ROWS, rows = cpu_min(PANEL_ROWS, j->n - row);
-    float *product = j->scratch + worker * j->scratch_size;
-    cpu_sgemm(&(cpu_matmul){.m = PANEL_ROWS,
-        .n = j->k,
-        .k = j->r,
-        .lda = j->r,
-        .ldb = j->a->stride[0],
-        .ldy = j->k,
-        .alpha = 1,
-        .a = j->t + row * j->r,
-        .b = cpu_f32(j->a),
-        .y = product});
-    for (int64_t i = 0; i < rows; i++) {
-        float *from = product + i * j->k, *to = cpu_f32(j->dx) + (row + i) * j->dx->stride[0];
-        if (j->p->p > 0)
-            cpu_drop_row(from, from, 0, j->k, cpu_i32(j->key) + 2 * (row + i), j->p->p, j->p->seed,
-                j->p->module_hash);
-        const float *more = j->acc ? cpu_f32(j->acc) + (row + i) * j->acc->stride[0] : NULL;
-        for (int64_t v = 0; v < j->k; v++) to[v] = from[v] + (more ? more[v] : 0.0f);
+    const int64_t row = (int64_t)item * PANEL_ROWS, rows = panel_rows(j, item);
+    const int64_t ldy = j->dx->stride[0], ldacc = j->acc ? j->acc->stride[0] : 0;
+    const int drops = j->p->p > 0;
+    float *product = j->scratch + worker * j->scratch_size, *dx = cpu_f32(j->dx) + row * ldy;
+    const float *acc = j->acc ? cpu_f32(j->acc) + row * ldacc : NULL;
+    cpu_sum_product(j->isa, &(cpu_product){.m = rows,
+                                .n = j->k,
+                                .k = j->r,
+                                .row = j->r,
+                                .step = 1,
+                                .ldb = j->a->stride[0],
+                                .ldfrom = ldacc,
+                                .ldy = drops ? j->k : ldy,
+                                .a = j->t + row * j->r,
+                                .b = cpu_f32(j->a),
+                                .from = drops ? NULL : acc,
+                                .y = drops ? product : dx,
+                                .alpha = 1});
+    for (int64_t i = 0; drops && i < rows; i++) {
+        float *from = product + i * j->k, *to = dx + i * ldy;
+        cpu_drop_row(from, from, 0, j->k, cpu_i32(j->key) + 2 * (row + i), j->p->p, j->p->seed,
+            j->p->module_hash);
+        for (int64_t v = 0; v < j->k; v++) to[v] = from[v] + (acc ? acc[i * ldacc + v] : 0.0f);
     }
 }
 
 uint32_t cpu_lora_bwd_supports(const qfw_op *op) { return cpu_support(op); }
 
 uint64_t cpu_lora_bwd_workspace(const qfw_inst *be, const qfw_op *op) {
+    const qfw_lora_params *p = (const qfw_lora_params *)op->params;
     const int64_t n = op->in[1]->dim[0], k = op->in[1]->dim[1], r = op->in[2]->dim[0];
-    return sizeof(float) * (uint64_t)(cpu_padded(n, PANEL_ROWS) * r +
-                                      (int64_t)be->n_workers * scratch_floats(k, r));
+    return sizeof(float) *
+           (uint64_t)(cpu_padded(n * r, 2) + (int64_t)be->n_workers * backward_floats(k, r, p->p));
 }
 
 qfw_status cpu_lora_bwd(const cpu_call *c) {
     const qfw_op *op = c->op;
     lora_job job = {.p = (const qfw_lora_params *)op->params,
+        .isa = c->be->isa,
         .dy = op->in[0],
         .x = op->in[1],
         .a = op->in[2],
@@ -251,8 +263,8 @@ qfw_status cpu_lora_bwd(const cpu_call *c) {
         .k = op->in[1]->dim[1],
         .r = op->in[2]->dim[0],
         .rows = op->in[3]->dim[0]};
-    job.scratch = job.t + cpu_padded(job.n, PANEL_ROWS) * job.r;
-    job.scratch_size = backward_floats(job.k, job.r, job.rows);
+    job.scratch = job.t + cpu_padded(job.n * job.r, 2);
+    job.scratch_size = backward_floats(job.k, job.r, job.p->p);
     cpu_parallel(c, cpu_panels(job.n, PANEL_ROWS), t_item, &job);
     cpu_parallel(c, cpu_panels(job.k, COLS), da_item, &job);
     cpu_parallel(c, cpu_panels(job.rows, COLS), db_item, &job);

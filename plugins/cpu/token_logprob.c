@@ -6,17 +6,21 @@
 
 #include "cpu.h"
 
-enum { ROWS = PANEL_ROWS, ROWS_PER_ITEM = 8 };
+enum { PANEL_ROWS = 512, ROWS_PER_ITEM = 8 };
 
 typedef struct panel {
     const qfw_op *op;
     const qfw_tensor *hidden, *w;
     const int32_t *labels;
-    float *x, *logits, *dx; /* [ROWS,C], [ROWS,V], then [ROWS,C] or, forward, [ROWS,V] or none */
-    float *slab;            /* of a w of 16 bits */
-    int64_t row[ROWS], n;   /* the batch rows gathered here */
-    int64_t cols, vocab;
+    int64_t rows, cols, vocab; /* rows: at most */
+    float *x, *logits, *dx;    /* [rows,C], [rows,V], then [rows,C] or, forward, [rows,V] or none */
+    void *workspace;           /* of the products */
+    int64_t row[PANEL_ROWS], n; /* the batch rows gathered here */
 } panel;
+
+static int64_t rows_at_most(const qfw_tensor *hidden) {
+    return cpu_min(PANEL_ROWS, hidden->dim[0]);
+}
 
 /* dx_cols: how wide the panel's dx is. */
 static panel make_panel(const cpu_call *c, const qfw_tensor *hidden, const qfw_tensor *w,
@@ -25,39 +29,47 @@ static panel make_panel(const cpu_call *c, const qfw_tensor *hidden, const qfw_t
         .hidden = hidden,
         .w = w,
         .labels = cpu_i32(labels),
+        .rows = rows_at_most(hidden),
         .cols = hidden->dim[1],
         .vocab = w->dim[0]};
     p.x = (float *)(void *)c->workspace;
-    p.logits = p.x + ROWS * p.cols;
-    p.dx = p.logits + ROWS * p.vocab;
-    p.slab = p.dx + ROWS * dx_cols;
+    p.logits = p.x + p.rows * p.cols;
+    p.dx = p.logits + p.rows * p.vocab;
+    p.workspace = p.dx + p.rows * dx_cols;
     return p;
 }
 
-/* The next rows that have a label, from *at on, zeros past the last; 0 when there are none. */
+static uint64_t panel_bytes(
+    const qfw_inst *be, const qfw_tensor *hidden, const qfw_tensor *w, int64_t dx_cols) {
+    const int64_t cols = hidden->dim[1] + w->dim[0] + dx_cols;
+    return sizeof(float) * (uint64_t)(rows_at_most(hidden) * cols) + cpu_gemm_workspace(be);
+}
+
+/* The next rows that have a label, from *at on; 0 when there are none. */
 static int gather(panel *p, int64_t *at) {
     const int64_t n = p->hidden->dim[0];
-    for (p->n = 0; *at < n && p->n < ROWS; ++*at) {
+    for (p->n = 0; *at < n && p->n < p->rows; ++*at) {
         if (p->labels[*at] == QFW_IGNORE_LABEL) continue;
         memcpy(p->x + p->n * p->cols, cpu_f32(p->hidden) + *at * p->hidden->stride[0],
             (size_t)p->cols * sizeof(float));
         p->row[p->n++] = *at;
     }
-    memset(p->x + p->n * p->cols, 0, (size_t)((ROWS - p->n) * p->cols) * sizeof(float));
     return p->n > 0;
 }
 
 static void make_logits(const cpu_call *c, const panel *p) {
-    const cpu_matmul product = {.trans_b = 1,
-        .m = ROWS,
+    const cpu_gemm_args product = {.m = p->n,
         .n = p->vocab,
         .k = p->cols,
-        .lda = p->cols,
-        .ldy = p->vocab,
-        .alpha = 1,
         .a = p->x,
-        .y = p->logits};
-    cpu_gemm_rows(c, &product, p->w, NULL, p->slab); /* whole panels need no workspace */
+        .row = p->cols,
+        .step = 1,
+        .b = cpu_matrix_of(p->w),
+        .trans_b = 1,
+        .y = p->logits,
+        .ldy = p->vocab,
+        .alpha = 1};
+    cpu_gemm(c, &product, p->workspace);
 }
 
 static void put(const qfw_tensor *t, int64_t row, double value) {
@@ -73,7 +85,7 @@ static void logprob_row(const panel *p, int64_t i) {
     int64_t best = 0;
     while (op->out[2] && best + 1 < p->vocab && z[best] < top) best++;
     const double mean = op->out[4] ? cpu_sum_row(z, p->vocab) / (double)p->vocab : 0;
-    float *shifted = p->dx; /* [ROWS,V]: z - top, for the entropy */
+    float *shifted = p->dx; /* [rows,V]: z - top, for the entropy */
     shifted += i * p->vocab;
     for (int64_t v = 0; op->out[3] && v < p->vocab; v++) shifted[v] = z[v] - top;
     cpu_exp_row(z, top, z, p->vocab);
@@ -105,10 +117,7 @@ static void clear_outputs(const qfw_op *op, int64_t n) {
 uint32_t cpu_token_logprob_supports(const qfw_op *op) { return cpu_support(op); }
 
 uint64_t cpu_token_logprob_workspace(const qfw_inst *be, const qfw_op *op) {
-    (void)be;
-    const int64_t logits = op->in[1]->dim[0] * (op->out[3] ? 2 : 1);
-    return sizeof(float) * (uint64_t)(ROWS * (op->in[0]->dim[1] + logits)) +
-           cpu_slab_bytes(op->in[1]);
+    return panel_bytes(be, op->in[0], op->in[1], op->out[3] ? op->in[1]->dim[0] : 0);
 }
 
 qfw_status cpu_token_logprob(const cpu_call *c) {
@@ -122,18 +131,14 @@ qfw_status cpu_token_logprob(const cpu_call *c) {
     return QFW_OK;
 }
 
-/* logits := coef * (onehot(label) - softmax), rows past the last: 0. */
+/* logits := coef * (onehot(label) - softmax). */
 static void dlogits_item(void *arg, uint32_t item, uint32_t worker) {
     const panel *p = (const panel *)arg;
     const float *coef = cpu_f32(p->op->in[0]), *lse = cpu_f32(p->op->in[4]);
-    const int64_t first = (int64_t)item * ROWS_PER_ITEM;
+    const int64_t past = cpu_min(p->n, ((int64_t)item + 1) * ROWS_PER_ITEM);
     (void)worker;
-    for (int64_t i = first; i < first + ROWS_PER_ITEM; i++) {
+    for (int64_t i = (int64_t)item * ROWS_PER_ITEM; i < past; i++) {
         float *z = p->logits + i * p->vocab;
-        if (i >= p->n) {
-            memset(z, 0, (size_t)p->vocab * sizeof(float));
-            continue;
-        }
         const int64_t row = p->row[i];
         const float k = coef[row * p->op->in[0]->stride[0]];
         cpu_exp_row(z, lse[row], z, p->vocab);
@@ -145,26 +150,24 @@ static void dlogits_item(void *arg, uint32_t item, uint32_t worker) {
 uint32_t cpu_token_logprob_bwd_supports(const qfw_op *op) { return cpu_support(op); }
 
 uint64_t cpu_token_logprob_bwd_workspace(const qfw_inst *be, const qfw_op *op) {
-    (void)be;
-    return sizeof(float) * (uint64_t)(ROWS * (2 * op->in[1]->dim[1] + op->in[2]->dim[0])) +
-           cpu_slab_bytes(op->in[2]);
+    return panel_bytes(be, op->in[1], op->in[2], op->in[1]->dim[1]);
 }
 
-/* dw (+)= dz^T * x over this panel. */
-static void add_dw(const cpu_call *c, const panel *p, const qfw_tensor *dw, int accumulate) {
-    const cpu_matmul product = {.trans_a = 1,
-        .accumulate = accumulate,
-        .m = p->vocab,
+/* dw += dz^T * x over this panel. */
+static void add_dw(const cpu_call *c, const panel *p, const qfw_tensor *dw) {
+    const cpu_gemm_args product = {.m = p->vocab,
         .n = p->cols,
-        .k = ROWS,
-        .lda = p->vocab,
-        .ldb = p->cols,
-        .ldy = dw->stride[0],
-        .alpha = 1,
+        .k = p->n,
         .a = p->logits,
-        .b = p->x,
-        .y = cpu_f32(dw)};
-    cpu_gemm(c, &product, NULL);
+        .row = 1,
+        .step = p->vocab,
+        .b = {.dtype = QFW_F32, .data = (const char *)p->x, .ld = p->cols},
+        .from = cpu_f32(dw),
+        .ldfrom = dw->stride[0],
+        .y = cpu_f32(dw),
+        .ldy = dw->stride[0],
+        .alpha = 1};
+    cpu_gemm(c, &product, p->workspace);
 }
 
 qfw_status cpu_token_logprob_bwd(const cpu_call *c) {
@@ -185,20 +188,22 @@ qfw_status cpu_token_logprob_bwd(const cpu_call *c) {
     }
     for (int64_t at = 0; gather(&p, &at);) {
         make_logits(c, &p);
-        cpu_parallel(c, ROWS / ROWS_PER_ITEM, dlogits_item, &p);
-        const cpu_matmul product = {.m = ROWS,
+        cpu_parallel(c, cpu_panels(p.n, ROWS_PER_ITEM), dlogits_item, &p);
+        const cpu_gemm_args product = {.m = p.n,
             .n = p.cols,
             .k = p.vocab,
-            .lda = p.vocab,
-            .ldy = p.cols,
-            .alpha = 1,
             .a = p.logits,
-            .y = p.dx};
-        cpu_gemm_rows(c, &product, p.w, NULL, p.slab);
+            .row = p.vocab,
+            .step = 1,
+            .b = cpu_matrix_of(p.w),
+            .y = p.dx,
+            .ldy = p.cols,
+            .alpha = 1};
+        cpu_gemm(c, &product, p.workspace);
         for (int64_t i = 0; i < p.n; i++)
             memcpy(cpu_f32(dh) + p.row[i] * dh->stride[0], p.dx + i * p.cols,
                 (size_t)p.cols * sizeof(float));
-        if (dw) add_dw(c, &p, dw, 1);
+        if (dw) add_dw(c, &p, dw);
     }
     return QFW_OK;
 }

@@ -1,8 +1,8 @@
 /* wide.c -- operands of 16 bits: kernels compute in fp32 on widened copies in the workspace, and
  * what they give is rounded once.
  *
- * Weights that a kernel can read a slab at a time stay as they are (cpu_widen_rows); activations
- * are widened whole.
+ * Weights that a kernel reads a few values at a time (matrix.c) stay as they are; activations are
+ * widened whole.
  */
 #include <string.h>
 
@@ -195,30 +195,4 @@ qfw_status cpu_wide_run(const cpu_call *c, const cpu_kernel *k) {
     for (uint32_t i = w.op.n_in; i < w.op.n_in + w.op.n_out; i++)
         if (w.half[i]) convert(c, w.half[i], cpu_f32(&w.copy[i]), 1);
     return QFW_OK;
-}
-
-/* --- weights, a slab of rows at a time --- */
-
-enum { SLAB_VALUES = 1 << 21 };
-
-int64_t cpu_slab_rows(const qfw_tensor *w) {
-    const int64_t rows = SLAB_VALUES / (w->dim[1] ? w->dim[1] : 1) / PANEL_COLS * PANEL_COLS;
-    return cpu_min(w->dim[0], rows ? rows : PANEL_COLS);
-}
-
-uint64_t cpu_slab_bytes(const qfw_tensor *w) {
-    if (!cpu_is_half(w)) return 0;
-    return sizeof(float) * (uint64_t)(cpu_slab_rows(w) * w->dim[1]);
-}
-
-const float *cpu_widen_rows(
-    const cpu_call *c, const qfw_tensor *w, int64_t row0, int64_t rows, float *slab, int64_t *ld) {
-    qfw_tensor part = *w;
-    *ld = w->stride[0];
-    if (!cpu_is_half(w)) return cpu_f32(w) + row0 * w->stride[0];
-    *ld = w->dim[1];
-    part.dim[0] = rows;
-    part.offset += (uint64_t)(row0 * w->stride[0]) * sizeof(uint16_t);
-    convert(c, &part, slab, 0);
-    return slab;
 }

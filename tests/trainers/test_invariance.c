@@ -1,6 +1,6 @@
 /* test_invariance.c -- what must not matter: how a window is cut into micro-batches, what else
- * stands in a batch, how many threads there are, which ops the backend has, whether activations are
- * kept.
+ * stands in a batch, how many threads there are, which ops the backend has, which instructions the
+ * machine has, whether activations are kept.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -11,6 +11,7 @@
 #include "../support/lab.h"
 #include "base/mem.h"
 #include "base/parallel.h"
+#include "files/file.h"
 
 #include <cmocka.h>
 
@@ -168,12 +169,51 @@ static void recomputation_does_not_matter(void **state) {
     lab_close(l);
 }
 
+static int has_isa(const char *isa) {
+#if defined(__x86_64__)
+    const int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (!strcmp(isa, "avx2")) return avx2;
+    if (!strcmp(isa, "avx512")) return avx2 && __builtin_cpu_supports("avx512f");
+#endif
+    return !strcmp(isa, "generic");
+}
+
+/* The gradients of a window have these bits on every machine. */
+static void instructions_do_not_matter(void **state) {
+    static const char *const isas[] = {"avx512", "avx2", "generic"};
+    static const char golden[] = "edbe146a771fc646cdf3069b13f98ed442fe89d426cee89a85558a24f69d5253";
+    int n_run = 0;
+    (void)state;
+    for (size_t i = 0; i < sizeof isas / sizeof isas[0]; i++) {
+        char more[128], digest[65];
+        double loss;
+        int64_t n;
+        sha256 s;
+        snprintf(more, sizeof more,
+            "[trainer]\nper_device_train_batch_size = 16\n[backend.cpu]\nisa = %s\n", isas[i]);
+        if (!has_isa(isas[i])) continue;
+        lab *l = open_lab(more);
+        float *grads = window(l, ROWS, &loss, &n);
+        sha256_init(&s);
+        sha256_add(&s, &loss, sizeof loss);
+        sha256_add(&s, grads, (size_t)n * sizeof *grads);
+        sha256_hex(&s, digest);
+        print_message("%s: %s\n", isas[i], digest);
+        assert_string_equal(digest, golden);
+        free(grads);
+        lab_close(l);
+        n_run++;
+    }
+    assert_true(n_run > 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(accumulation_does_not_matter),
         cmocka_unit_test(dropout_is_on),
         cmocka_unit_test(neighbours_and_threads_do_not_matter),
         cmocka_unit_test(recomputation_does_not_matter),
+        cmocka_unit_test(instructions_do_not_matter),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
