@@ -24,7 +24,14 @@ test:
 	ctest --test-dir build -j $(cores) --output-on-failure || bad=1; \
 	exit $$bad
 
+# What takes long: every point of what `make test` samples.
+test-long:
+	@.ci/packages test
+	@cmake -S . -B build -DQFW_TESTS=ON
+	@cmake --build build -j $(cores)
+	@ctest --test-dir build -j $(cores) --output-on-failure -V -C Long -L long
+
 clean:
 	rm -rf build
 
-.PHONY: all deps demo test clean
+.PHONY: all deps demo test test-long clean

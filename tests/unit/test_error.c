@@ -187,6 +187,7 @@ static void exit_code_by_longest_prefix(void **state) {
         {"E_PLAN_MEMORY", 71},
         {"E_OUT_LOCKED", 73},
         {"E_IO_FULL", 74},
+        {"E_CKPT_HASH", 65},
         {"E_SIGNAL", 75},
         {"E_NUM_LOSS", 80},
         {"E_INTERNAL", 70},

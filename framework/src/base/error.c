@@ -54,6 +54,7 @@ static const struct {
     {"E_PLAN_", EXIT_MEMORY},
     {"E_OUT_", EXIT_OUTPUT},
     {"E_IO_", EXIT_IOERR},
+    {"E_CKPT_", EXIT_DATA},
     {"E_SIGNAL", EXIT_SIGNAL},
     {"E_NUM_", EXIT_NUMERIC},
 };

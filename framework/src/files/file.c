@@ -135,14 +135,19 @@ static qfw_status write_failed(const char *path, const char *what) {
         errno == ENOSPC || errno == EDQUOT ? "; hint: make room and run again" : "");
 }
 
-qfw_status file_out_write(file_out *o, const void *data, size_t n) {
+static qfw_status write_bytes(int fd, const char *path, const void *data, size_t n) {
     for (size_t done = 0; done < n;) {
-        const ssize_t put = write(o->fd, (const char *)data + done, n - done);
+        const ssize_t put = write(fd, (const char *)data + done, n - done);
         if (put < 0 && errno == EINTR) continue;
-        if (put < 0) return write_failed(o->aside, "cannot be written");
+        if (put == 0) errno = ENOSPC; /* it takes nothing, and does not say why */
+        if (put <= 0) return write_failed(path, "cannot be written");
         done += (size_t)put;
     }
     return QFW_OK;
+}
+
+qfw_status file_out_write(file_out *o, const void *data, size_t n) {
+    return write_bytes(o->fd, o->aside, data, n);
 }
 
 /* fsync the folder that holds `path`. */
@@ -180,6 +185,29 @@ void file_out_abort(file_out *o) {
     mem_free(o->aside);
     mem_free(o->path);
     mem_free(o);
+}
+
+/* --- logs --- */
+
+int file_log_open(const char *path, int keeps) {
+    const int flags = O_WRONLY | O_CREAT | O_CLOEXEC | O_APPEND | (keeps ? 0 : O_TRUNC);
+    const int fd = open(path, flags, 0644);
+    if (fd < 0)
+        (void)err_fail(
+            "E_OUT_CREATE", QFW_E_IO, "%s: cannot be written: %s", path, strerror(errno));
+    return fd;
+}
+
+qfw_status file_log_write(int fd, const char *path, const void *data, size_t n) {
+    return write_bytes(fd, path, data, n);
+}
+
+qfw_status file_log_sync(int fd, const char *path) {
+    return fsync(fd) ? write_failed(path, "cannot be synced") : QFW_OK;
+}
+
+qfw_status file_log_close(int fd, const char *path) {
+    return close(fd) ? write_failed(path, "cannot be closed") : QFW_OK;
 }
 
 qfw_status file_write(const char *path, const void *data, size_t n) {
@@ -252,7 +280,7 @@ qfw_status dir_make(const char *path) {
         at += strcspn(at, "/");
         const char end = *at;
         *at = 0;
-        const int why = mkdir(part, 0777) ? errno : 0;
+        const int why = mkdir(part, 0755) ? errno : 0;
         if (why && !dir_exists(part))
             status = err_fail(
                 "E_OUT_CREATE", QFW_E_IO, "%s: folder cannot be made: %s", part, strerror(why));

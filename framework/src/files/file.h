@@ -31,6 +31,13 @@ qfw_status file_out_write(file_out *o, const void *data, size_t n);
 qfw_status file_out_finish(file_out *o);
 void file_out_abort(file_out *o); /* NULL is ignored */
 
+/* A file that grows by what is written, seen at once and lasting once it is synced; without `keeps`
+ * it begins empty. -1: E_OUT_CREATE. */
+int file_log_open(const char *path, int keeps);
+qfw_status file_log_write(int fd, const char *path, const void *data, size_t n);
+qfw_status file_log_sync(int fd, const char *path);
+qfw_status file_log_close(int fd, const char *path); /* closed in any case */
+
 /* Open for reading what is, symlinks followed, a regular file; never waits for a FIFO's writer. -1
  * after err_fail: a missing or unreadable file is E_NOINPUT, another kind of file `type_name`
  * (E_NOINPUT, E_IDX_TYPE), no descriptors left E_LIMIT. */

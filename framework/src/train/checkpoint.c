@@ -8,6 +8,7 @@
 #include "train/checkpoint.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +24,8 @@
 #include "train/outputs.h"
 
 static const char state_file[] = "trainer.safetensors";
-static const char aside_suffix[] = ".tmp";
+static const char aside_suffix[] = ".tmp";  /* not whole yet */
+static const char before_suffix[] = ".old"; /* whole, and about to be replaced */
 static const char reference_key[] = "reference_sha256";
 static const char place_file[] = "trainer_state.json";
 
@@ -141,35 +143,57 @@ static qfw_status list_steps(const char *folder, int64_t **steps, size_t *n) {
     return QFW_OK;
 }
 
-qfw_status checkpoint_sweep(const run *r) {
-    const char *folder = cfg_text(run_cfg(r, SECTION_RUN), "output_dir");
-    qfw_status status = QFW_OK;
-    DIR *dir = opendir(folder);
-    for (struct dirent *d; dir && status == QFW_OK && (d = readdir(dir)) != NULL;) {
-        if (step_of(d->d_name, aside_suffix) < 0) continue;
-        char *path = path_join(folder, d->d_name);
-        status = path ? dir_remove(path) : QFW_E_NOMEM;
-        mem_free(path);
-    }
-    if (dir) closedir(dir);
-    return status;
-}
-
 static char *checkpoint_path(const run *r, int64_t step, const char *suffix) {
     return mem_printf("%s/checkpoint-%lld%s", cfg_text(run_cfg(r, SECTION_RUN), "output_dir"),
         (long long)step, suffix);
 }
 
-/* Drop the checkpoints of steps past `last`, and all but the newest `limit` of the others and that
+static qfw_status rename_folder(const char *from, const char *to) {
+    if (!rename(from, to)) return QFW_OK;
+    return err_fail(
+        "E_IO_RENAME", QFW_E_IO, "%s: cannot be renamed to %s: %s", from, to, strerror(errno));
+}
+
+/* One that was about to be replaced comes back where nothing took its place. */
+static qfw_status take_back(const run *r, int64_t step) {
+    char *before = checkpoint_path(r, step, before_suffix), *path = checkpoint_path(r, step, "");
+    qfw_status status = before && path ? QFW_OK : QFW_E_NOMEM;
+    if (status == QFW_OK)
+        status = dir_exists(path) ? dir_remove(before) : rename_folder(before, path);
+    mem_free(before);
+    mem_free(path);
+    return status;
+}
+
+static qfw_status sweep_one(const run *r, const char *name) {
+    const int64_t aside = step_of(name, aside_suffix), before = step_of(name, before_suffix);
+    if (before >= 0) return take_back(r, before);
+    if (aside < 0) return QFW_OK;
+    char *path = checkpoint_path(r, aside, aside_suffix);
+    const qfw_status status = path ? dir_remove(path) : QFW_E_NOMEM;
+    mem_free(path);
+    return status;
+}
+
+qfw_status checkpoint_sweep(const run *r) {
+    qfw_status status = QFW_OK;
+    DIR *dir = opendir(cfg_text(run_cfg(r, SECTION_RUN), "output_dir"));
+    for (struct dirent *d; dir && status == QFW_OK && (d = readdir(dir)) != NULL;)
+        status = sweep_one(r, d->d_name);
+    if (dir) closedir(dir);
+    return status;
+}
+
+/* Of the checkpoints of steps past `last`, keep `past`; of the others the newest `limit` and that
  * of step `best`. */
-static qfw_status drop(const run *r, int64_t last, uint64_t limit, int64_t best) {
+static qfw_status drop(const run *r, int64_t last, uint64_t past, uint64_t limit, int64_t best) {
     int64_t *steps;
     size_t n;
-    uint64_t kept = 0;
+    uint64_t kept = 0, kept_past = 0;
     QFW_TRY(list_steps(cfg_text(run_cfg(r, SECTION_RUN), "output_dir"), &steps, &n));
     qfw_status status = QFW_OK;
     for (size_t i = 0; status == QFW_OK && i < n; i++) {
-        if (steps[i] <= last && (kept++ < limit || steps[i] == best)) continue;
+        if (steps[i] > last ? kept_past++ < past : kept++ < limit || steps[i] == best) continue;
         char *path = checkpoint_path(r, steps[i], "");
         status = path ? dir_remove(path) : QFW_E_NOMEM;
         mem_free(path);
@@ -178,12 +202,16 @@ static qfw_status drop(const run *r, int64_t last, uint64_t limit, int64_t best)
     return status;
 }
 
-static qfw_status prune(const run *r, const progress *p) {
-    const int64_t last = (int64_t)p->step, best = best_is_kept(r) ? (int64_t)p->best_step : -1;
+/* As drop, with what save_total_limit leaves. */
+static qfw_status prune(const run *r, const progress *p, uint64_t past) {
+    const int64_t step = (int64_t)p->step, best = best_is_kept(r) ? (int64_t)p->best_step : -1;
     const int64_t limit = cfg_int(run_cfg(r, SECTION_TRAINER), "save_total_limit");
-    if (!limit) return drop(r, last, UINT64_MAX, best);
-    return drop(r, last, limit < 2 ? 2 : (uint64_t)limit, best); /* the newest may prove damaged */
+    if (!limit) return drop(r, step, past, UINT64_MAX, best);
+    return drop(
+        r, step, past, limit < 2 ? 2 : (uint64_t)limit, best); /* the newest may prove damaged */
 }
+
+qfw_status checkpoint_prune(const run *r, const progress *p) { return prune(r, p, UINT64_MAX); }
 
 qfw_status checkpoint_drop(const run *r, uint64_t step) {
     char *path = checkpoint_path(r, (int64_t)step, "");
@@ -192,7 +220,7 @@ qfw_status checkpoint_drop(const run *r, uint64_t step) {
     return status;
 }
 
-qfw_status checkpoint_forget(const run *r) { return drop(r, -1, 0, -1); }
+qfw_status checkpoint_forget(const run *r) { return drop(r, -1, 0, 0, -1); }
 
 int checkpoint_exists(const run *r) {
     int64_t *steps = NULL;
@@ -219,21 +247,29 @@ static qfw_status write_all(run *r, const progress *p, const char *folder) {
     return status;
 }
 
+/* `aside` becomes `path`. A checkpoint of the same step, from before its evaluation, lies under
+ * `before` until the new one has its name for good. */
+static qfw_status publish(const run *r, const char *aside, const char *before, const char *path) {
+    const char *folder = cfg_text(run_cfg(r, SECTION_RUN), "output_dir");
+    const int replaces = dir_exists(path);
+    if (replaces) QFW_TRY(rename_folder(path, before));
+    QFW_TRY(rename_folder(aside, path));
+    QFW_TRY(dir_sync(folder));
+    log_line(QFW_LOG_INFO, "checkpoint %s", path);
+    return replaces ? dir_remove(before) : QFW_OK;
+}
+
 qfw_status checkpoint_save(run *r, const progress *p) {
     char *aside = checkpoint_path(r, (int64_t)p->step, aside_suffix);
+    char *before = checkpoint_path(r, (int64_t)p->step, before_suffix);
     char *path = checkpoint_path(r, (int64_t)p->step, "");
-    qfw_status status = aside && path ? QFW_OK : QFW_E_NOMEM;
+    qfw_status status = aside && before && path ? QFW_OK : QFW_E_NOMEM;
     if (status == QFW_OK && dir_exists(aside)) status = dir_remove(aside);
     if (status == QFW_OK) status = write_all(r, p, aside);
-    if (status == QFW_OK && dir_exists(path)) status = dir_remove(path);
-    if (status == QFW_OK && rename(aside, path))
-        status = err_fail("E_IO_RENAME", QFW_E_IO, "%s: cannot be renamed to %s", aside, path);
-    if (status == QFW_OK) status = dir_sync(cfg_text(run_cfg(r, SECTION_RUN), "output_dir"));
-    if (status == QFW_OK) {
-        log_line(QFW_LOG_INFO, "checkpoint %s", path);
-        status = prune(r, p);
-    }
+    if (status == QFW_OK) status = publish(r, aside, before, path);
+    if (status == QFW_OK) status = prune(r, p, 0);
     mem_free(aside);
+    mem_free(before);
     mem_free(path);
     return status;
 }
@@ -244,6 +280,7 @@ qfw_status checkpoint_find(const run *r, char **folder) {
     const char *from = cfg_text(run_cfg(r, SECTION_RUN), "resume_from_checkpoint");
     int64_t *steps;
     size_t n;
+    qfw_status status = QFW_OK;
     *folder = NULL;
     if (!strcmp(from, "none")) return QFW_OK;
     if (strcmp(from, "auto")) {
@@ -258,12 +295,18 @@ qfw_status checkpoint_find(const run *r, char **folder) {
             *folder = path;
             continue;
         }
-        log_line(QFW_LOG_WARN, "%s is passed over: %s", path ? path : "?", err_text(0));
+        status = path ? err_status() : QFW_E_NOMEM;
+        if (status == QFW_E_NOMEM) { /* no word against the checkpoint */
+            mem_free(path);
+            break;
+        }
+        log_line(QFW_LOG_WARN, "%s is passed over: %s", path, err_text(0));
         err_clear();
+        status = QFW_OK;
         mem_free(path);
     }
     mem_free(steps);
-    return QFW_OK;
+    return status;
 }
 
 /* Keys that may differ between a checkpoint's run and its continuation without changing what is

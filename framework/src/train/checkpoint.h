@@ -8,6 +8,8 @@
 /* Write checkpoint-<p->step>; then, and only then, drop those of later steps, which are of a past
  * that was left, and the oldest beyond save_total_limit, but never the best that is kept. */
 qfw_status checkpoint_save(run *r, const progress *p);
+/* What a run that died between the two left to drop: for one that goes on after p->step. */
+qfw_status checkpoint_prune(const run *r, const progress *p);
 /* That of a step is no longer wanted. */
 qfw_status checkpoint_drop(const run *r, uint64_t step);
 /* A run that starts over in output_dir: what another one left there is dropped. */

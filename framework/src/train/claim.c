@@ -111,7 +111,7 @@ static qfw_status take_lock(const char *path, int *fd) {
     struct stat s = {.st_nlink = 0};
     while (s.st_nlink == 0) { /* 0: its holder removed it before we had it */
         if (*fd >= 0) close(*fd);
-        *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+        *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
         if (*fd < 0)
             return err_fail(
                 "E_OUT_CREATE", QFW_E_IO, "%s cannot be written: %s", lock_file, strerror(errno));
@@ -158,8 +158,14 @@ int output_is_whole(const run *r) {
     return there;
 }
 
-void output_begin(const run *r) {
+/* One that stays would call a run whole that is not. */
+qfw_status output_begin(const run *r) {
+    qfw_status status = QFW_OK;
     char *path = path_join(output_dir(r), manifest_file);
-    if (path) (void)unlink(path);
+    if (!path) return QFW_E_NOMEM;
+    if (unlink(path) && errno != ENOENT)
+        status =
+            err_fail("E_IO_REMOVE", QFW_E_IO, "%s: cannot be removed: %s", path, strerror(errno));
     mem_free(path);
+    return status;
 }

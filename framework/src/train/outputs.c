@@ -15,6 +15,7 @@
 #include "files/file.h"
 #include "files/json.h"
 
+enum { MANIFEST_VERSION = 1 };
 static const char checkpoint_manifest[] = "MANIFEST.json";
 
 static qfw_status write_json(const char *folder, const char *name, json_out *o) {
@@ -73,7 +74,7 @@ qfw_status manifest_write_all(const char *folder) {
     if (!dir) return err_fail("E_IO_READ", QFW_E_IO, "%s: cannot be listed", folder);
     json_out *o = json_out_create(2);
     json_open(o, NULL, '{');
-    json_int(o, "version", 1);
+    json_int(o, "version", MANIFEST_VERSION);
     json_open(o, "files", '[');
     for (struct dirent *d; status == QFW_OK && (d = readdir(dir)) != NULL;) {
         char hex[65];
@@ -98,9 +99,19 @@ qfw_status manifest_write_all(const char *folder) {
     return status;
 }
 
+static qfw_status check_size(const char *path, int64_t wanted) {
+    struct stat s;
+    if (stat(path, &s) || s.st_size == wanted) return QFW_OK; /* one that is not there is named */
+    return err_fail("E_CKPT_SIZE", QFW_E_DATA, "%s: %lld bytes, %s says %lld: damaged", path,
+        (long long)s.st_size, checkpoint_manifest, (long long)wanted);
+}
+
 static qfw_status verify_file(const char *folder, const qfw_doc *d, uint64_t i) {
     char ptr[64], hex[65];
     const char *name = NULL, *wanted = NULL;
+    int64_t bytes = 0;
+    snprintf(ptr, sizeof ptr, "/files/%llu/bytes", (unsigned long long)i);
+    QFW_TRY(json_doc_api.i64(d, ptr, &bytes));
     snprintf(ptr, sizeof ptr, "/files/%llu/name", (unsigned long long)i);
     QFW_TRY(json_doc_api.str(d, ptr, &name));
     if (strchr(name, '/') || !strcmp(name, ".."))
@@ -108,7 +119,8 @@ static qfw_status verify_file(const char *folder, const qfw_doc *d, uint64_t i) 
     snprintf(ptr, sizeof ptr, "/files/%llu/sha256", (unsigned long long)i);
     QFW_TRY(json_doc_api.str(d, ptr, &wanted));
     char *path = path_join(folder, name);
-    qfw_status status = path ? file_sha256(path, hex) : QFW_E_NOMEM;
+    qfw_status status = path ? check_size(path, bytes) : QFW_E_NOMEM;
+    if (status == QFW_OK) status = file_sha256(path, hex);
     if (status == QFW_OK && strcmp(hex, wanted))
         status =
             err_fail("E_CKPT_HASH", QFW_E_DATA, "%s: sha256 %.12s..., %s says %.12s...: damaged",
@@ -124,7 +136,13 @@ qfw_status manifest_verify(const char *folder) {
     mem_free(path);
     if (status != QFW_OK) return status;
     const uint64_t n = json_doc_api.count(d, "/files");
-    if (!n) status = json_doc_api.fail(d, "/files", QFW_E_DATA, "E_CKPT_MANIFEST: lists no file");
+    int64_t version = 0;
+    status = json_doc_api.i64(d, "/version", &version);
+    if (status == QFW_OK && version != MANIFEST_VERSION)
+        status = json_doc_api.fail(
+            d, "/version", QFW_E_DATA, "E_CKPT_VERSION: written by another version of qfw");
+    if (status == QFW_OK && !n)
+        status = json_doc_api.fail(d, "/files", QFW_E_DATA, "E_CKPT_MANIFEST: lists no file");
     for (uint64_t i = 0; status == QFW_OK && i < n; i++) status = verify_file(folder, d, i);
     json_destroy(d);
     return status;

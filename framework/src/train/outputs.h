@@ -25,7 +25,7 @@ qfw_status output_claim(run *r, const output_kind *k);
 void output_release(run *r);
 /* Whether it holds all that a run leaves: manifest.json comes last, and goes when a run begins. */
 int output_is_whole(const run *r);
-void output_begin(const run *r);
+qfw_status output_begin(const run *r);
 
 /* The adapter in PEFT's layout, or, for full training, the model; with tokenizer and config
  * files. */

@@ -3,7 +3,6 @@
 #define _POSIX_C_SOURCE 200809L
 #include "train/progress.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -16,7 +15,7 @@
 #include "train/tensorboard.h"
 
 struct trainer_log {
-    FILE *f;
+    int fd;
     char *path;
     tensorboard *events; /* NULL: not asked for */
 };
@@ -63,10 +62,8 @@ static qfw_status open_log(const char *folder, int append, uint64_t keep_step, t
     l->path = path_join(folder, "trainer_log.jsonl");
     if (!l->path) return QFW_E_NOMEM;
     if (append) QFW_TRY(cut_log(l->path, keep_step));
-    l->f = fopen(l->path, append ? "a" : "w");
-    if (l->f) return QFW_OK;
-    return err_fail(
-        "E_OUT_CREATE", QFW_E_IO, "%s: cannot be written: %s", l->path, strerror(errno));
+    l->fd = file_log_open(l->path, append);
+    return l->fd < 0 ? err_status() : QFW_OK;
 }
 
 qfw_status trainer_log_open(const run *r, int append, uint64_t keep_step, trainer_log **out) {
@@ -75,6 +72,7 @@ qfw_status trainer_log_open(const run *r, int append, uint64_t keep_step, traine
     trainer_log *l = mem_alloc(1, sizeof *l);
     *out = NULL;
     if (!l) return QFW_E_NOMEM;
+    l->fd = -1;
     qfw_status status = open_log(folder, append, keep_step, l);
     if (status == QFW_OK && !strcmp(report_to, "tensorboard"))
         status = tensorboard_open(folder, append ? keep_step + 1 : 0, &l->events);
@@ -87,7 +85,8 @@ qfw_status trainer_log_open(const run *r, int append, uint64_t keep_step, traine
 
 void trainer_log_close(trainer_log *l) {
     if (!l) return;
-    if (l->f) fclose(l->f);
+    if (l->fd >= 0 && file_log_close(l->fd, l->path) != QFW_OK)
+        log_line(QFW_LOG_WARN, "%s", err_text(0)); /* what counts was synced */
     tensorboard_close(l->events);
     mem_free(l->path);
     mem_free(l);
@@ -97,17 +96,15 @@ void trainer_log_close(trainer_log *l) {
 static qfw_status write_line(trainer_log *l, json_out *o) {
     size_t n = 0;
     qfw_status status = QFW_OK;
+    json_end_line(o);
     const char *text = json_out_text(o, &n);
-    if (!text)
-        status = err_status();
-    else if (fprintf(l->f, "%s\n", text) < 0 || fflush(l->f))
-        status =
-            err_fail("E_IO_WRITE", QFW_E_IO, "%s: cannot be written: %s", l->path, strerror(errno));
-    else if (l->events)
-        status = tensorboard_add(l->events, text, n);
+    status = text ? file_log_write(l->fd, l->path, text, n) : err_status();
+    if (status == QFW_OK && l->events) status = tensorboard_add(l->events, text, n - 1);
     json_out_destroy(o);
     return status;
 }
+
+qfw_status trainer_log_sync(const trainer_log *l) { return file_log_sync(l->fd, l->path); }
 
 static double mean(const progress *p, uint32_t i) {
     return p->weight[i] > 0 ? p->value[i] / p->weight[i] : 0;

@@ -38,6 +38,8 @@ void progress_add(progress *p, const pass_result *res, const batch *b);
 typedef struct trainer_log trainer_log;
 qfw_status trainer_log_open(const run *r, int append, uint64_t keep_step, trainer_log **out);
 void trainer_log_close(trainer_log *l);
+/* What was logged outlasts a loss of power, as the checkpoint that comes next does. */
+qfw_status trainer_log_sync(const trainer_log *l);
 /* The line of a log step; then the sums start anew. */
 qfw_status trainer_log_step(trainer_log *l, run *r, progress *p);
 qfw_status trainer_log_eval(

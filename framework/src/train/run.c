@@ -364,7 +364,7 @@ static qfw_status dry_run(run *r) {
 static qfw_status train_from(run *r, const char *from, progress *p, FILE *out) {
     const char *folder = text_of(r, SECTION_RUN, "output_dir");
     QFW_TRY(train_load(r));
-    output_begin(r);
+    QFW_TRY(output_begin(r));
     QFW_TRY(outputs_resolved(r, folder));
     QFW_TRY(train_loop(r, from, p));
     if (best_is_kept(r)) QFW_TRY(checkpoint_load_best(r, p));

@@ -284,8 +284,10 @@ static qfw_status evaluate_and_save(loop *l, int *stops) {
     is_best = is_best && best_is_kept(r);
     l->p.is_over = best_is_over(r, &l->p);
     const int saves = strcmp(cfg_text(run_cfg(r, SECTION_TRAINER), "save_strategy"), "no") != 0;
-    if (*stops || (l->p.is_over && saves) || is_best || is_save_due(r, l->p.step))
+    if (*stops || (l->p.is_over && saves) || is_best || is_save_due(r, l->p.step)) {
+        QFW_TRY(trainer_log_sync(l->log));
         QFW_TRY(checkpoint_save(r, &l->p));
+    }
     return is_best && before && !is_save_due(r, before) ? checkpoint_drop(r, before) : QFW_OK;
 }
 
@@ -343,6 +345,7 @@ static qfw_status open_loop(loop *l, const char *from) {
     if (from) {
         QFW_TRY(checkpoint_load(r, from));
         log_line(QFW_LOG_INFO, "resumed from %s at step %llu", from, (unsigned long long)l->p.step);
+        QFW_TRY(checkpoint_prune(r, &l->p));
     } else if (starts_over) {
         QFW_TRY(checkpoint_forget(r));
     }
@@ -390,6 +393,7 @@ qfw_status train_loop(run *r, const char *from, progress *p) {
         const uint64_t rows =
             (l.p.step - l.p.started_step) * r->accumulation * (uint64_t)r->batch_size;
         status = trainer_log_end(l.log, &l.p, seconds > 0 ? seconds : 1e-9, rows);
+        if (status == QFW_OK) status = trainer_log_sync(l.log);
     }
     *p = l.p;
     close_loop(&l);

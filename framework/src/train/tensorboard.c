@@ -7,13 +7,13 @@
 #define _POSIX_C_SOURCE 200809L
 #include "train/tensorboard.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "files/file.h"
 #include "files/json.h"
@@ -21,7 +21,7 @@
 enum { MAX_EVENT = 4096, MAX_TAG = 200 };
 
 struct tensorboard {
-    FILE *f;
+    int fd;
     char *path;
 };
 
@@ -89,10 +89,9 @@ static qfw_status write_record(tensorboard *t, const message *m) {
     put_fixed(&head, m->n, 8);
     put_fixed(&head, masked_crc(head.data, 8), 4);
     put_fixed(&tail, masked_crc(m->data, m->n), 4);
-    if (fwrite(head.data, head.n, 1, t->f) == 1 && fwrite(m->data, m->n, 1, t->f) == 1 &&
-        fwrite(tail.data, tail.n, 1, t->f) == 1 && !fflush(t->f))
-        return QFW_OK;
-    return err_fail("E_IO_WRITE", QFW_E_IO, "%s: cannot be written: %s", t->path, strerror(errno));
+    QFW_TRY(file_log_write(t->fd, t->path, head.data, head.n));
+    QFW_TRY(file_log_write(t->fd, t->path, m->data, m->n));
+    return file_log_write(t->fd, t->path, tail.data, tail.n);
 }
 
 /* --- events --- */
@@ -129,15 +128,14 @@ qfw_status tensorboard_open(const char *folder, uint64_t first_step, tensorboard
     (void)gethostname(host, sizeof host - 1);
     tensorboard *t = mem_alloc(1, sizeof *t);
     if (!t) return QFW_E_NOMEM;
+    t->fd = -1;
     char *runs = path_join(folder, "runs");
     qfw_status status = runs ? dir_make(runs) : QFW_E_NOMEM;
     if (status == QFW_OK)
         t->path = mem_printf("%s/events.out.tfevents.%lld.%s.%ld.0", runs, (long long)time(NULL),
             host, (long)getpid());
     if (status == QFW_OK && !t->path) status = QFW_E_NOMEM;
-    if (status == QFW_OK && !(t->f = fopen(t->path, "wb")))
-        status = err_fail(
-            "E_OUT_CREATE", QFW_E_IO, "%s: cannot be written: %s", t->path, strerror(errno));
+    if (status == QFW_OK && (t->fd = file_log_open(t->path, 0)) < 0) status = err_status();
     if (status == QFW_OK) status = write_start(t, first_step);
     mem_free(runs);
     if (status == QFW_OK)
@@ -182,7 +180,8 @@ qfw_status tensorboard_add(tensorboard *t, const char *line, size_t n) {
 
 void tensorboard_close(tensorboard *t) {
     if (!t) return;
-    if (t->f) fclose(t->f);
+    if (t->fd >= 0 && file_log_close(t->fd, t->path) != QFW_OK)
+        log_line(QFW_LOG_WARN, "%s", err_text(0));
     mem_free(t->path);
     mem_free(t);
 }

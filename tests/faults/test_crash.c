@@ -1,0 +1,205 @@
+/* test_crash.c -- a training run that is killed, or asked to stop, at any place: taken up again, it
+ * ends in the same bits as one that nobody disturbed, and begins after no step that is before the
+ * last one it called published.
+ */
+#define _POSIX_C_SOURCE 200809L
+#include <signal.h>
+#include <time.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+#include "files/file.h"
+
+#include "../support/crash.h"
+#include "../support/refusal.h"
+#include "../support/temp.h"
+#include "../support/test.h"
+
+enum { KILLED = 128 + SIGKILL };
+
+static const fault none;
+
+static int64_t published_now(void) { return crash_published(crash_text(), strlen(crash_text())); }
+
+static void killed_at_every_call(void **state) {
+    char what[64];
+    (void)state;
+    crash_make(6, 2);
+    const long every = crash_count(1, 8);
+    for (long n = 1; n <= crash_calls(); n += every) {
+        const fault f = {.kill = n};
+        snprintf(what, sizeof what, "killed at call %ld of %ld", n, crash_calls());
+        crash_clear();
+        if (crash_run(NULL, &f) != KILLED) fail_msg("%s: not killed: %s", what, crash_text());
+        crash_ends_the_same(what, published_now());
+    }
+    print_message(
+        "killed at %ld of %ld calls\n", (crash_calls() + every - 1) / every, crash_calls());
+}
+
+/* And again where it goes on. */
+static void killed_again(void **state) {
+    char what[96];
+    (void)state;
+    crash_make(6, 2);
+    const int times = crash_count(300, 8);
+    for (int i = 0; i < times; i++) {
+        const fault first = {.kill = 1 + (long)crash_random((uint64_t)crash_calls())};
+        const fault second = {.kill = 1 + (long)crash_random((uint64_t)first.kill + 20)};
+        snprintf(what, sizeof what, "killed at call %ld, then at %ld", first.kill, second.kill);
+        crash_clear();
+        assert_int_equal(crash_run(NULL, &first), KILLED);
+        int64_t published = published_now();
+        (void)crash_run("--resume", &second);
+        if (published_now() > published) published = published_now();
+        crash_ends_the_same(what, published);
+    }
+}
+
+static void wait_up_to(double seconds) {
+    const uint64_t ns = crash_random((uint64_t)(seconds * 1e9));
+    const struct timespec t = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
+    nanosleep(&t, NULL);
+}
+
+static void killed_at_any_time(void **state) {
+    char what[64];
+    int n_killed = 0;
+    (void)state;
+    crash_make(60, 5);
+    const int times = crash_count(100, 6);
+    for (int i = 0; i < times; i++) {
+        running p;
+        crash_clear();
+        crash_start(&p, NULL, &none);
+        wait_up_to(crash_seconds());
+        running_signal(&p, SIGKILL);
+        n_killed += crash_end(&p) == KILLED;
+        snprintf(what, sizeof what, "killed after step %lld", (long long)published_now());
+        crash_ends_the_same(what, published_now());
+    }
+    assert_true(n_killed > times / 2);
+}
+
+static void stopped_at_any_time(void **state) {
+    char what[64];
+    int n_stopped = 0;
+    (void)state;
+    crash_make(60, 5);
+    const int times = crash_count(50, 6);
+    for (int i = 0; i < times; i++) {
+        running p;
+        crash_clear();
+        crash_start(&p, NULL, &none);
+        running_wait_caught(&p, SIGTERM);
+        wait_up_to(crash_seconds() * 0.8);
+        running_signal(&p, SIGTERM);
+        const int code = crash_end(&p);
+        snprintf(what, sizeof what, "stopped after step %lld", (long long)published_now());
+        if (code != EXIT_OK && code != EXIT_SIGNAL)
+            fail_msg("%s: exit %d, %s", what, code, crash_text());
+        n_stopped += code == EXIT_SIGNAL;
+        crash_ends_the_same(what, published_now());
+    }
+    assert_true(n_stopped > times / 2);
+}
+
+/* --- a checkpoint that decays --- */
+
+static const char *const parts[] = {"trainer.safetensors", "trainer_state.json", "resolved.ini",
+    "adapter_model.safetensors", "adapter_config.json", "MANIFEST.json"};
+enum { PARTS = 6 };
+
+static const char *part(const char *name) {
+    static char path[2][96];
+    static unsigned next;
+    char *p = path[next++ % 2];
+    snprintf(p, sizeof path[0], "out/checkpoint-6/%s", name);
+    return p;
+}
+
+static void drop_end(void) {
+    static const char *const ends[] = {"manifest.json", "adapter_model.safetensors"};
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "case/out/%s", ends[i]);
+        (void)remove(temp_path(name));
+    }
+}
+
+/* The newest is passed over, by name, and the one before it serves; asked for by name, it is
+ * refused. */
+static void expect_passed_over(const char *what) {
+    char *by_name = mem_printf("run.resume_from_checkpoint=%s", temp_path("case/out/checkpoint-6"));
+    const char *const argv[] = {
+        build_path("qfw"), "--ini", temp_path("case/run.ini"), "--dry-run", "--set", by_name, NULL};
+    assert_int_equal(command_run(argv, &case_command), 0);
+    if (case_command.exit_code != EXIT_DATA && case_command.exit_code != EXIT_NOINPUT)
+        fail_msg("%s: exit %d, %s", what, case_command.exit_code, case_command.err);
+    mem_free(by_name);
+    drop_end();
+    crash_ends_the_same(what, 4);
+    if (!has_line(
+            crash_text(), "^qfw: warning: /.*/checkpoint-6 is passed over: .*/checkpoint-6/") ||
+        !has_line(crash_text(), "^resumed from /.*/checkpoint-4 at step 4$"))
+        fail_msg("%s: %s", what, crash_text());
+}
+
+static void a_flipped_bit(void **state) {
+    char what[96];
+    (void)state;
+    crash_make(6, 2);
+    const int times = crash_count(1000, 18);
+    for (int i = 0; i < times; i++) {
+        size_t n = 0;
+        char *bytes = NULL;
+        const char *name = parts[i % PARTS];
+        assert_int_equal(file_read(temp_path(in_case(part(name))), 64 << 20, &bytes, &n), QFW_OK);
+        const size_t at = (size_t)crash_random(n);
+        bytes[at] = (char)(bytes[at] ^ 1 << crash_random(8));
+        patch(part(name), (long)at, bytes + at, 1);
+        mem_free(bytes);
+        snprintf(what, sizeof what, "a bit of %s's byte %zu", name, at);
+        expect_passed_over(what);
+    }
+}
+
+/* Cut off, missing, or another's. */
+static void a_changed_file(void **state) {
+    (void)state;
+    crash_make(6, 2);
+    for (int i = 0; i < PARTS; i++) {
+        size_t n = 0;
+        char *bytes = NULL;
+        assert_int_equal(
+            file_read(temp_path(in_case(part(parts[i]))), 64 << 20, &bytes, &n), QFW_OK);
+        temp_write(in_case(part(parts[i])), bytes, n / 2);
+        expect_passed_over(parts[i]);
+        temp_write(in_case(part(parts[i])), bytes, 0);
+        expect_passed_over(parts[i]);
+        mem_free(bytes);
+        assert_int_equal(remove(temp_path(in_case(part(parts[i])))), 0);
+        expect_passed_over(parts[i]);
+    }
+    assert_int_equal(file_copy(temp_path("case/out/checkpoint-4/trainer_state.json"),
+                         temp_path(in_case(part("trainer_state.json")))),
+        QFW_OK);
+    expect_passed_over("another's place");
+}
+
+static int drop_all(void **state) {
+    crash_drop();
+    return temp_drop(state);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(killed_at_every_call),
+        cmocka_unit_test(killed_again),
+        cmocka_unit_test(killed_at_any_time),
+        cmocka_unit_test(stopped_at_any_time),
+        cmocka_unit_test(a_flipped_bit),
+        cmocka_unit_test(a_changed_file),
+    };
+    return cmocka_run_group_tests_name("faults/crash", tests, temp_make, drop_all);
+}
