@@ -345,3 +345,12 @@ char *path_join(const char *folder, const char *name) {
     if (*name == '/' || n == 0) return mem_strdup(name);
     return mem_printf("%s%s%s", folder, folder[n - 1] == '/' ? "" : "/", name);
 }
+
+qfw_status file_unlisted(const char *folder) {
+    const int why = errno;
+    if (why == ENOMEM)
+        return err_fail("E_MEM", QFW_E_NOMEM, "%s: cannot be listed: %s", folder, strerror(why));
+    return err_fail(why == EMFILE || why == ENFILE ? "E_LIMIT" : "E_IO_READ", QFW_E_IO,
+        "%s: cannot be listed: %s%s", folder, strerror(why),
+        why == EMFILE || why == ENFILE ? "; hint: raise ulimit -n" : "");
+}

@@ -56,4 +56,7 @@ void sha256_add(sha256 *s, const void *data, size_t n);
 void sha256_hex(sha256 *s, char out[65]);
 qfw_status file_sha256(const char *path, char out[65]);
 
+/* errno of a folder that opendir could not open, as an error. */
+qfw_status file_unlisted(const char *folder);
+
 #endif

@@ -9,11 +9,13 @@
 #include <jansson.h>
 #include <limits.h>
 #include <pthread.h>
+#include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "files/arena.h"
 #include "files/file.h"
 #include "files/json_scan.h"
 
@@ -26,7 +28,8 @@ typedef struct big_object {
 } big_object;
 
 struct qfw_doc {
-    json_t *root;
+    json_t *root; /* in `memory`, and goes with it */
+    arena *memory;
     char *file;
     uint64_t line;
     big_object *bigs;
@@ -36,15 +39,47 @@ struct qfw_doc {
 
 /* --- memory --- */
 
-static _Thread_local int memory_failed; /* jansson calls some of these failures bad syntax */
+/* The parse that this thread is in: where its memory comes from, and how it is left without any. */
+typedef struct parse {
+    arena *memory;
+    jmp_buf no_memory;
+} parse;
+
+static _Thread_local parse *current;
 
 static void *alloc_for_jansson(size_t bytes) {
-    void *p = mem_alloc(1, bytes);
-    if (!p) memory_failed = 1;
+    if (!current) return mem_alloc(1, bytes);
+    void *p = arena_take(current->memory, bytes);
+    if (!p) longjmp(current->no_memory, 1);
     return p;
 }
 
-static void set_alloc(void) { json_set_alloc_funcs(alloc_for_jansson, mem_free); }
+static void free_for_jansson(void *p) {
+    if (current)
+        arena_return(current->memory, p);
+    else
+        mem_free(p);
+}
+
+static void set_alloc(void) { json_set_alloc_funcs(alloc_for_jansson, free_for_jansson); }
+
+/* The tree of a text, in *memory, which is to be destroyed in its place; both NULL where there is
+ * none: *error tells why, unless memory ran out, which is recorded as the thread's error. */
+static json_t *load(const char *text, size_t n, size_t flags, arena **memory, json_error_t *error) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    json_t *volatile root = NULL;
+    parse here = {.memory = arena_create()};
+    *memory = here.memory;
+    if (!here.memory) return NULL;
+    pthread_once(&once, set_alloc);
+    current = &here;
+    if (!setjmp(here.no_memory)) root = json_loadb(text, n, flags, error);
+    current = NULL;
+    if (root) return root;
+    arena_destroy(here.memory);
+    *memory = NULL;
+    return NULL;
+}
 
 /* --- messages about the text --- */
 
@@ -62,11 +97,12 @@ static qfw_status fail_at(
 static int same_key(const char *text, json_key a, json_key b) {
     if (a.n == b.n && !memcmp(text + a.at, text + b.at, a.n)) return 1;
     if (!memchr(text + a.at, '\\', a.n) && !memchr(text + b.at, '\\', b.n)) return 0;
-    json_t *left = json_loadb(text + a.at, a.n, JSON_DECODE_ANY, NULL);
-    json_t *right = json_loadb(text + b.at, b.n, JSON_DECODE_ANY, NULL);
+    arena *of_left, *of_right;
+    const json_t *left = load(text + a.at, a.n, JSON_DECODE_ANY, &of_left, NULL);
+    const json_t *right = load(text + b.at, b.n, JSON_DECODE_ANY, &of_right, NULL);
     const int same = left && right && json_equal(left, right);
-    json_decref(left);
-    json_decref(right);
+    arena_destroy(of_left);
+    arena_destroy(of_right);
     return same;
 }
 
@@ -90,7 +126,6 @@ static qfw_status fail_syntax(
     const json_source *from, const char *text, size_t n, const json_error_t *e) {
     char what[JSON_ERROR_TEXT_LENGTH + 8];
     const size_t end = e->position < 0 ? 0 : (size_t)e->position < n ? (size_t)e->position : n;
-    if (memory_failed) return err_fail("E_MEM", QFW_E_NOMEM, "%s: no memory to parse", from->file);
     if (json_error_code(e) == json_error_duplicate_key) return fail_duplicate(from, text, end);
     const int is_nul = json_error_code(e) == json_error_null_character;
     snprintf(what, sizeof what, "%s", is_nul ? "\\u0000 is not allowed in a text" : e->text);
@@ -143,20 +178,23 @@ static int compare_objects(const void *a, const void *b) {
 
 qfw_status json_parse_from(
     const char *text, size_t n, const json_source *from, const json_limits *limits, qfw_doc **out) {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
     json_error_t error = {.position = 0};
     *out = NULL;
     QFW_TRY(check_text(text, n, from, limits));
-    pthread_once(&once, set_alloc);
     qfw_doc *d = mem_alloc(1, sizeof *d);
     if (!d) return QFW_E_NOMEM;
     d->line = from->line;
     d->file = mem_strdup(from->file);
-    memory_failed = 0;
     qfw_status status = d->file ? QFW_OK : QFW_E_NOMEM;
     if (status == QFW_OK) {
-        d->root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &error);
-        if (!d->root) status = fail_syntax(from, text, n, &error);
+        err_clear();
+        d->root = load(text, n, JSON_REJECT_DUPLICATES, &d->memory, &error);
+        if (!d->root && err_status() == QFW_E_NOMEM) {
+            err_prefix("%s", from->file);
+            status = QFW_E_NOMEM;
+        } else if (!d->root) {
+            status = fail_syntax(from, text, n, &error);
+        }
     }
     if (status == QFW_OK && index_keys(d, d->root)) status = QFW_E_NOMEM;
     if (status != QFW_OK) {
@@ -187,7 +225,7 @@ qfw_status json_read(
 
 void json_destroy(qfw_doc *d) {
     if (!d) return;
-    json_decref(d->root);
+    arena_destroy(d->memory);
     mem_free(d->file);
     mem_free(d->bigs);
     mem_free(d->keys);
@@ -376,15 +414,16 @@ const qfw_doc_api json_doc_api = {
 };
 
 char *json_replaced(const qfw_doc *d, const char *key, const char *value, size_t *n) {
-    set_alloc();
-    json_t *copy = json_copy(d->root), *made = value ? json_loads(value, 0, NULL) : NULL;
+    arena *memory = NULL;
+    json_t *made = value ? load(value, strlen(value), 0, &memory, NULL) : NULL;
+    json_t *copy = json_copy(d->root);
     char *text = NULL;
     int failed = !copy || (value && !made);
     if (!failed && json_object_get(copy, key)) failed = json_object_del(copy, key);
     if (!failed && made) failed = json_object_set(copy, key, made);
     if (!failed) text = json_dumps(copy, JSON_INDENT(2) | JSON_REAL_PRECISION(17));
-    json_decref(made);
     json_decref(copy);
+    arena_destroy(memory);
     *n = text ? strlen(text) : 0;
     return text;
 }

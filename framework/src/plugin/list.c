@@ -1,11 +1,13 @@
 /* list.c -- what can be told about all plugin files without loading one into this process. */
 #define _POSIX_C_SOURCE 200809L
 #include <dirent.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "files/file.h"
 #include "plugin/probe.h"
 #include "plugin/search.h"
 
@@ -40,25 +42,35 @@ static int by_name(const void *a, const void *b) {
     return order ? order : x->rank < y->rank ? -1 : x->rank > y->rank;
 }
 
-static void collect_folder(const char *folder, size_t *cap) {
+static qfw_status collect_folder(const char *folder, size_t *cap) {
+    qfw_status status = QFW_OK;
     DIR *dir = opendir(folder);
-    for (struct dirent *d; dir && (d = readdir(dir)) != NULL;) {
+    if (!dir) return errno == ENOMEM ? file_unlisted(folder) : QFW_OK;
+    for (struct dirent *d; status == QFW_OK && (d = readdir(dir)) != NULL;) {
         const char *name = d->d_name, *end = strrchr(name, '.');
         if (strncmp(name, "libqfw_", 7) || !end || strcmp(end, ".so")) continue;
-        if (mem_grow(&files, cap, n_files + 1, sizeof *files)) break;
-        files[n_files] = (found){mem_printf("%s/%s", folder, name), n_files};
-        if (files[n_files].path) n_files++;
+        char *path = mem_printf("%s/%s", folder, name);
+        if (path && !mem_grow(&files, cap, n_files + 1, sizeof *files)) {
+            files[n_files] = (found){path, n_files};
+            n_files++;
+            continue;
+        }
+        mem_free(path);
+        status = QFW_E_NOMEM;
     }
-    if (dir) closedir(dir);
+    closedir(dir);
+    return status;
 }
 
 /* All libqfw_*.so of the search list, anew. */
-static void collect(void) {
+static qfw_status collect(void) {
     static size_t cap;
     const char *folder;
     while (n_files > 0) mem_free(files[--n_files].path);
-    for (uint32_t i = 0; (folder = search_folder(i)) != NULL; i++) collect_folder(folder, &cap);
+    for (uint32_t i = 0; (folder = search_folder(i)) != NULL; i++)
+        QFW_TRY(collect_folder(folder, &cap));
     if (n_files) qsort(files, n_files, sizeof *files, by_name);
+    return QFW_OK;
 }
 
 /* Where the file stands that a bare name means instead of files[i]; NULL: it is files[i]. */
@@ -99,12 +111,14 @@ static qfw_status look_at(size_t i, plugin_facts *out) {
 }
 
 qfw_status plugin_list(uint32_t i, plugin_facts *out) {
-    if (i == 0) collect();
+    if (i == 0) QFW_TRY(collect());
     if (i >= n_files) return QFW_E_END;
     memset(out, 0, sizeof *out);
     snprintf(out->path, sizeof out->path, "%s", files[i].path);
     plugin_file_words(out->path, out->kind, out->name);
-    if (look_at(i, out) != QFW_OK) snprintf(out->problem, sizeof out->problem, "%s", err_text(0));
+    const qfw_status status = look_at(i, out);
+    if (status == QFW_E_NOMEM) return status; /* that is no fault of the file's */
+    if (status != QFW_OK) snprintf(out->problem, sizeof out->problem, "%s", err_text(0));
     err_clear();
     return QFW_OK;
 }

@@ -91,13 +91,18 @@ static qfw_status check_note(const qfw_note *note, const char *path) {
     return QFW_OK;
 }
 
+/* What the system says of a file, under the name that its reason asks for. */
+static qfw_status fail_file(const char *path, const char *what, int why, const char *hint) {
+    if (why == ENOMEM) return err_fail("E_MEM", QFW_E_NOMEM, "%s: %s%s", path, what, strerror(why));
+    return err_fail("E_PLUG_NOTFOUND", QFW_E_IO, "%s: %s%s%s", path, what, strerror(why), hint);
+}
+
 static qfw_status open_file(const char *path, int *fd, struct stat *s) {
     *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (*fd < 0 || fstat(*fd, s)) {
         const int why = errno;
         if (*fd >= 0) close(*fd);
-        return err_fail("E_PLUG_NOTFOUND", QFW_E_IO, "%s: cannot be read: %s; hint: see its mode",
-            path, strerror(why));
+        return fail_file(path, "cannot be read: ", why, "; hint: see its mode");
     }
     if (S_ISREG(s->st_mode)) return QFW_OK;
     close(*fd);
@@ -112,8 +117,7 @@ static qfw_status precheck(const char *path, qfw_note *note, struct stat *s) {
     memset(note, 0, sizeof *note);
     QFW_TRY(open_file(path, &fd, s));
     void *map = s->st_size ? mmap(NULL, (size_t)s->st_size, PROT_READ, MAP_PRIVATE, fd, 0) : NULL;
-    qfw_status status = map == MAP_FAILED ? err_fail("E_PLUG_NOTFOUND", QFW_E_IO,
-                                                "%s: cannot be mapped: %s", path, strerror(errno))
+    qfw_status status = map == MAP_FAILED ? fail_file(path, "cannot be mapped: ", errno, "")
                                           : elf_check(map, (uint64_t)s->st_size, path, note);
     if (map && map != MAP_FAILED) munmap(map, (size_t)s->st_size);
     if (status == QFW_OK) status = check_note(note, path);
@@ -134,6 +138,8 @@ static qfw_status explain_dlerror(const char *path) {
     const char *why = dlerror();
     const size_t n = strlen(path);
     if (!why) why = "no reason given";
+    if (strstr(why, "allocate") || strstr(why, "out of memory"))
+        return err_fail("E_MEM", QFW_E_NOMEM, "%s: cannot be loaded: %s", path, why);
     if (!strncmp(why, path, n) && !strncmp(why + n, ": ", 2)) why += n + 2;
     return err_fail("E_PLUG_LOAD", QFW_E_ABI,
         "%s: cannot be loaded: %s; hint: `ldd -r` on it shows what it needs", path, why);
@@ -159,7 +165,9 @@ static qfw_status explain_symbol(void *handle, const char *path) {
 qfw_status loader_load(const char *path, const qfw_plugin_desc **desc, char *changed, size_t cap) {
     process_state before;
     state_take(&before);
-    void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    const int how = RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE;
+    void *handle = dlopen(path, how);
+    if (!handle) handle = dlopen(path, how); /* short of memory, it calls files missing */
     state_restore(&before, changed, cap);
     *desc = NULL;
     if (!handle) return explain_dlerror(path);
@@ -246,9 +254,7 @@ static qfw_status open_path(const char *path, const plugin **out) {
     qfw_note note;
     struct stat s;
     char *real = realpath(path, NULL);
-    if (!real)
-        return err_fail("E_PLUG_NOTFOUND", QFW_E_IO,
-            "%s: %s; hint: `qfw plugin list` shows what there is", path, strerror(errno));
+    if (!real) return fail_file(path, "", errno, "; hint: `qfw plugin list` shows what there is");
     qfw_status status = precheck(real, &note, &s);
     if (status == QFW_OK) {
         *out = find_open(&s);

@@ -95,13 +95,14 @@ static int spawn(const char *path, int verdict, int out, pid_t *pid) {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
     posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    posix_spawn_file_actions_adddup2(&actions, out, STDOUT_FILENO);
-    posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
-    posix_spawn_file_actions_adddup2(&actions, verdict, VERDICT_FD);
     posix_spawnattr_init(&attributes);
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
-    const int why = posix_spawn(pid, plugin_prober(), &actions, &attributes, argv, environ);
+    int why = posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+    if (!why) why = posix_spawn_file_actions_adddup2(&actions, out, STDOUT_FILENO);
+    if (!why)
+        why = posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
+    if (!why) why = posix_spawn_file_actions_adddup2(&actions, verdict, VERDICT_FD);
+    if (!why) why = posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
+    if (!why) why = posix_spawn(pid, plugin_prober(), &actions, &attributes, argv, environ);
     posix_spawnattr_destroy(&attributes);
     posix_spawn_file_actions_destroy(&actions);
     return why;
@@ -124,6 +125,9 @@ static qfw_status start(const char *path, child *c) {
     if (!why) return QFW_OK;
     close(c->verdict);
     if (has_out) close(c->out);
+    if (why == ENOMEM)
+        return err_fail(
+            "E_MEM", QFW_E_NOMEM, "%s: no memory to probe it in %s", path, plugin_prober());
     return err_fail("E_LIMIT_PROCESS", QFW_E_IO,
         "%s: %s cannot be started to probe it: %s; hint: ulimit -n, ulimit -u", path,
         plugin_prober(), strerror(why));

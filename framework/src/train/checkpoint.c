@@ -125,7 +125,7 @@ static qfw_status list_steps(const char *folder, int64_t **steps, size_t *n) {
     *steps = NULL;
     *n = 0;
     DIR *dir = opendir(folder);
-    if (!dir) return QFW_OK;
+    if (!dir) return errno == ENOENT ? QFW_OK : file_unlisted(folder);
     for (struct dirent *d; (d = readdir(dir)) != NULL;) {
         const int64_t step = step_of(d->d_name, "");
         if (step < 0) continue;
@@ -291,11 +291,11 @@ qfw_status checkpoint_find(const run *r, char **folder) {
     QFW_TRY(list_steps(cfg_text(run_cfg(r, SECTION_RUN), "output_dir"), &steps, &n));
     for (size_t i = 0; i < n && !*folder; i++) {
         char *path = checkpoint_path(r, steps[i], "");
-        if (path && manifest_verify(path) == QFW_OK) {
+        status = path ? manifest_verify(path) : QFW_E_NOMEM;
+        if (status == QFW_OK) {
             *folder = path;
             continue;
         }
-        status = path ? err_status() : QFW_E_NOMEM;
         if (status == QFW_E_NOMEM) { /* no word against the checkpoint */
             mem_free(path);
             break;

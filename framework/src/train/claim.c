@@ -29,11 +29,12 @@ static int holds_something(const char *folder, const char *pattern) {
     const size_t n = strcspn(pattern, "*");
     int holds = 0;
     DIR *dir = opendir(folder);
+    if (!dir && (errno == ENOMEM || errno == EMFILE) && file_unlisted(folder)) return 1;
     for (struct dirent *d; dir && !holds && (d = readdir(dir)) != NULL;) {
         struct stat s;
         if (strncmp(d->d_name, pattern, n) || (!pattern[n] && d->d_name[n])) continue;
         char *path = path_join(folder, d->d_name);
-        holds = path && !stat(path, &s) && s.st_size > 0;
+        holds = !path || (!stat(path, &s) && s.st_size > 0);
         mem_free(path);
     }
     if (dir) closedir(dir);
@@ -51,7 +52,9 @@ static const output_mark *find_mark(const run *r, const output_kind *k, int is_o
 
 /* What is there is neither overwritten nor mixed with something else by accident. */
 static qfw_status check_unused(const run *r, const output_kind *k) {
+    err_clear();
     const output_mark *own = find_mark(r, k, 1), *other = own ? NULL : find_mark(r, k, 0);
+    if (err_count()) return err_status(); /* it could not be looked at */
     const int goes_on =
         k->resumes && strcmp(cfg_text(run_cfg(r, SECTION_RUN), "resume_from_checkpoint"), "none");
     if ((!own && !other) || cfg_int(run_cfg(r, SECTION_RUN), "overwrite_output_dir")) return QFW_OK;

@@ -71,7 +71,7 @@ qfw_status outputs_resolved(const run *r, const char *folder) {
 qfw_status manifest_write_all(const char *folder) {
     qfw_status status = QFW_OK;
     DIR *dir = opendir(folder);
-    if (!dir) return err_fail("E_IO_READ", QFW_E_IO, "%s: cannot be listed", folder);
+    if (!dir) return file_unlisted(folder);
     json_out *o = json_out_create(2);
     json_open(o, NULL, '{');
     json_int(o, "version", MANIFEST_VERSION);

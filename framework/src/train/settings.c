@@ -120,11 +120,13 @@ static qfw_status name_backend(run *r) {
 static qfw_status pick_backend(run *r) {
     candidate best = {NULL, NULL, {0}};
     plugin_facts facts;
-    for (uint32_t i = 0; plugin_list(i, &facts) == QFW_OK; i++) {
+    qfw_status listed;
+    for (uint32_t i = 0; (listed = plugin_list(i, &facts)) == QFW_OK; i++) {
         candidate c = {NULL, NULL, {.size = sizeof c.info}};
         if (strcmp(facts.kind, "backend")) continue;
         if (facts.problem[0] ||
             plugin_open("backend", facts.path, &c.file, &c.component) != QFW_OK) {
+            if (err_status() == QFW_E_NOMEM) return QFW_E_NOMEM;
             log_line(QFW_LOG_INFO, "backend %s: not used: %s", facts.name,
                 facts.problem[0] ? facts.problem : err_text(0));
             continue;
@@ -142,6 +144,7 @@ static qfw_status pick_backend(run *r) {
                 why_before(&c, &best));
         if (wins) best = c;
     }
+    if (listed != QFW_E_END) return listed;
     err_clear();
     if (!best.component)
         return err_fail("E_PLUG_NOTFOUND", QFW_E_UNSUPPORTED,
