@@ -12,6 +12,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -241,7 +242,9 @@ static qfw_status write_files(run *r, const progress *p, const char *folder) {
 
 /* A folder with all of it, or none: where the disk is full, what was begun takes no room. */
 static qfw_status write_all(run *r, const progress *p, const char *folder) {
-    QFW_TRY(dir_make(folder));
+    if (mkdir(folder, 0755))
+        return err_fail(
+            "E_IO_WRITE", QFW_E_IO, "%s: folder cannot be made: %s", folder, strerror(errno));
     const qfw_status status = write_files(r, p, folder);
     if (status != QFW_OK) dir_discard(folder);
     return status;

@@ -82,6 +82,9 @@ qfw_status manifest_write_all(const char *folder) {
         if (d->d_name[0] == '.') continue;
         char *path = path_join(folder, d->d_name);
         status = path ? file_sha256(path, hex) : QFW_E_NOMEM;
+        if (status != QFW_OK && status != QFW_E_NOMEM)
+            status =
+                err_fail("E_IO_READ", QFW_E_IO, "%s: was written, and cannot be read back", path);
         if (status == QFW_OK && !stat(path, &s)) {
             json_open(o, NULL, '{');
             json_str(o, "name", d->d_name);
