@@ -25,7 +25,7 @@ static void killed_at_every_call(void **state) {
     char what[64];
     (void)state;
     crash_make(6, 2);
-    const long every = crash_count(1, 8);
+    const long every = crash_every(8);
     for (long n = 1; n <= crash_calls(); n += every) {
         const fault f = {.kill = n};
         snprintf(what, sizeof what, "killed at call %ld of %ld", n, crash_calls());
@@ -54,6 +54,26 @@ static void killed_again(void **state) {
         if (published_now() > published) published = published_now();
         crash_ends_the_same(what, published);
     }
+}
+
+/* The run is no longer whole. */
+static void drop_end(void) {
+    static const char *const ends[] = {"manifest.json", "adapter_model.safetensors"};
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "case/out/%s", ends[i]);
+        (void)remove(temp_path(name));
+    }
+}
+
+/* A save of a step that no later run comes to. */
+static void a_save_that_nobody_repeats(void **state) {
+    (void)state;
+    crash_make(6, 2);
+    assert_int_equal(dir_make(temp_path("case/out/checkpoint-3.tmp")), QFW_OK);
+    temp_text("case/out/checkpoint-3.tmp/trainer.safetensors", "half");
+    drop_end();
+    crash_ends_the_same("half a save", 6);
 }
 
 static void wait_up_to(double seconds) {
@@ -116,15 +136,6 @@ static const char *part(const char *name) {
     char *p = path[next++ % 2];
     snprintf(p, sizeof path[0], "out/checkpoint-6/%s", name);
     return p;
-}
-
-static void drop_end(void) {
-    static const char *const ends[] = {"manifest.json", "adapter_model.safetensors"};
-    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
-        char name[64];
-        snprintf(name, sizeof name, "case/out/%s", ends[i]);
-        (void)remove(temp_path(name));
-    }
 }
 
 /* The newest is passed over, by name, and the one before it serves; asked for by name, it is
@@ -192,14 +203,17 @@ static int drop_all(void **state) {
     return temp_drop(state);
 }
 
-int main(void) {
+/* With a name, that test alone. */
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(killed_at_every_call),
         cmocka_unit_test(killed_again),
+        cmocka_unit_test(a_save_that_nobody_repeats),
         cmocka_unit_test(killed_at_any_time),
         cmocka_unit_test(stopped_at_any_time),
         cmocka_unit_test(a_flipped_bit),
         cmocka_unit_test(a_changed_file),
     };
+    if (argc > 1) cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests_name("faults/crash", tests, temp_make, drop_all);
 }

@@ -175,6 +175,19 @@ void crash_ends_the_same(const char *what, int64_t published) {
 
 void crash_clear(void) { assert_int_equal(dir_remove(temp_path("case/out")), QFW_OK); }
 
+int crash_may_fail(long n) {
+    char kind = 0, path[512] = "";
+    for (size_t at = 0; at < whole.n_log && n > 0; n--) {
+        size_t bytes = 0;
+        assert_int_equal(sscanf(whole.log + at, "%c %*d %*d %zu %511s", &kind, &bytes, path), 3);
+        at += strcspn(whole.log + at, "\n") + 1 + bytes;
+    }
+    const char *name = strrchr(path, '/') + 1, *end = strstr(name, ".tmp");
+    if (!strcmp(name, ".lock")) return 1;
+    if (kind == 'E') return !end || !strncmp(name, "checkpoint-", 11); /* a folder, or the log */
+    return kind == 'U' || kind == 'D';
+}
+
 /* Each call of the shim's log is a line, then data. */
 static long count_calls(void) {
     long n = 0;
@@ -212,6 +225,10 @@ void crash_make(int steps, int save_steps) {
     whole.lines = lines_now();
     whole.calls = count_calls();
     assert_int_equal(crash_published(whole.said, n), steps);
+    const char *first = strstr(whole.names, "checkpoint\n"); /* save_total_limit = 2 */
+    assert_non_null(first);
+    assert_true(
+        strstr(first, "checkpoint\ncheckpoint\n") && !strstr(first, "t\ncheckpoint\ncheckpoint\n"));
 }
 
 void crash_drop(void) {
@@ -235,7 +252,11 @@ const char *crash_log(size_t *n) {
 
 const char *crash_said(void) { return whole.said; }
 
-int crash_count(int all, int some) { return getenv("QFW_TEST_LONG") ? all : some; }
+enum { SLOWNESS = SANITIZED ? 3 : 1 };
+
+int crash_count(int all, int some) { return getenv("QFW_TEST_LONG") ? all : 1 + some / SLOWNESS; }
+
+int crash_every(int n) { return getenv("QFW_TEST_LONG") ? 1 : n * SLOWNESS; }
 
 uint64_t crash_random(uint64_t n) {
     static uint64_t state = 42;

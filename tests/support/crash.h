@@ -19,7 +19,10 @@ typedef struct fault {
  * and written down, and its end kept. */
 void crash_make(int steps, int save_steps);
 void crash_drop(void);
-long crash_calls(void);     /* of the undisturbed run */
+long crash_calls(void); /* of the undisturbed run */
+/* Whether the run may go on where its call n fails: one of the lock, of a folder's descriptor, or
+ * of a file that is left over or has been synced. */
+int crash_may_fail(long n);
 double crash_seconds(void); /* that it took */
 /* What it did, as the shim's log says, and what it said. */
 const char *crash_log(size_t *n);
@@ -38,8 +41,9 @@ int64_t crash_published(const char *text, size_t n);
  * files are those of the undisturbed run. */
 void crash_ends_the_same(const char *what, int64_t published);
 
-/* With QFW_TEST_LONG set `all`, else `some`. */
+/* With QFW_TEST_LONG set `all`, else about `some`; every one, else about every n-th. */
 int crash_count(int all, int some);
+int crash_every(int n);
 /* The next number below n of a fixed sequence. */
 uint64_t crash_random(uint64_t n);
 
