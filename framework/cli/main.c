@@ -200,6 +200,8 @@ static void on_signal(int number) {
     host_cancel(1);
 }
 
+static void on_wish(int number) { host_ask(number == SIGUSR1 ? HOST_SAVE : HOST_STATUS); }
+
 static void catch_signals(void) {
     struct sigaction action = {.sa_handler = on_signal}, before;
     sigfillset(&action.sa_mask); /* the first and the second do not meet in the handler */
@@ -207,6 +209,10 @@ static void catch_signals(void) {
     sigaction(SIGTERM, &action, NULL);
     if (!sigaction(SIGHUP, NULL, &before) && before.sa_handler != SIG_IGN) /* nohup */
         sigaction(SIGHUP, &action, NULL);
+    action.sa_handler = on_wish;
+    action.sa_flags = SA_RESTART; /* a run that goes on is not to be interrupted */
+    sigaction(SIGUSR1, &action, NULL);
+    sigaction(SIGUSR2, &action, NULL);
     action.sa_handler = SIG_IGN;
     sigaction(SIGPIPE, &action, NULL); /* a reader that went away must not end a run */
     sigaction(SIGXFSZ, &action, NULL); /* EFBIG is reported like a full disk */

@@ -168,6 +168,25 @@ static void an_ignored_hangup_is_ignored(void **state) {
     ends_the_same("nohup");
 }
 
+/* --- wishes of a run that goes on --- */
+
+static void a_checkpoint_is_asked_for(void **state) {
+    running p;
+    (void)state;
+    make_case();
+    alter("run.ini", "save_steps = 100\n", "save_steps = " STEPS "\n");
+    start(&p, NULL, 0);
+    running_wait_for(&p, "step 5/");
+    running_signal(&p, SIGUSR1);
+    running_wait_for(&p, "checkpoint /");
+    running_signal(&p, SIGUSR2);
+    running_wait_for(&p, "status: ");
+    assert_int_equal(running_end(&p), EXIT_OK);
+    expect_said(&p, "^status: step [0-9]+/" STEPS " \\| loss [0-9.]+ \\| grad_norm [0-9.]+ "
+                    "\\| 0:[0-9]+ spent \\| [0-9:]+ left$");
+    ends_the_same("asked for a checkpoint");
+}
+
 /* --- two --- */
 
 static void a_second_signal_ends_it_at_once(void **state) {
@@ -234,6 +253,7 @@ int main(void) {
         cmocka_unit_test(one_signal_stops),
         cmocka_unit_test(stopped_again),
         cmocka_unit_test(an_ignored_hangup_is_ignored),
+        cmocka_unit_test(a_checkpoint_is_asked_for),
         cmocka_unit_test(a_second_signal_ends_it_at_once),
         cmocka_unit_test(stopped_while_it_reads),
         cmocka_unit_test(stopped_while_weights_load),

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/finite.h"
 #include "base/mem.h"
 #include "files/file.h"
 #include "files/st_header.h"
@@ -186,16 +187,12 @@ static float float_of_f16(uint16_t half) {
     return sign ? -tiny : tiny;
 }
 
-/* Exponent bits, not isfinite: no compiler flag can optimise this away. */
 static qfw_status check_finite(const st_tensor *t, const float *v, uint64_t n, uint64_t flat) {
-    for (uint64_t i = 0; i < n; i++) {
-        uint32_t bits;
-        memcpy(&bits, &v[i], sizeof bits);
-        if ((bits & 0x7f800000) != 0x7f800000) continue;
+    const uint64_t i = finite_all(v, QFW_F32, n);
+    if (i < n)
         return err_fail("E_ST_NONFINITE", QFW_E_DATA,
             "%s: tensor \"%.100s\": value %llu: %s, wanted finite values", t->file, t->name,
-            (unsigned long long)(flat + i), bits & 0x7fffff ? "NaN" : "infinite");
-    }
+            (unsigned long long)(flat + i), v[i] > 0 || v[i] < 0 ? "infinite" : "NaN");
     return QFW_OK;
 }
 

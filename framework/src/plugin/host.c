@@ -148,3 +148,13 @@ void host_register(const char *id, const void *table) {
 }
 
 void host_cancel(int on) { cancelled = on; }
+
+static volatile sig_atomic_t asked[2];
+
+void host_ask(int what) { asked[what] = 1; }
+
+int host_asked(int what) {
+    if (!asked[what]) return 0;
+    asked[what] = 0;
+    return 1;
+}

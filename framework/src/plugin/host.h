@@ -10,4 +10,9 @@ const qfw_host *host_table(void);
 void host_register(const char *id, const void *table);
 void host_cancel(int on); /* what cancelled() answers; set by signal handlers: async-signal-safe */
 
+/* What a signal asks of a run that goes on. Both are async-signal-safe. */
+enum { HOST_SAVE, HOST_STATUS };
+void host_ask(int what);
+int host_asked(int what); /* whether it was since the last call */
+
 #endif

@@ -233,6 +233,17 @@ const char *format_count(uint64_t n, char buf[32]) {
     return buf;
 }
 
+void progress_status(const run *r, const progress *p) {
+    char left[32], spent[32];
+    const double seconds = (double)(clock_ns() - p->started_ns) * 1e-9;
+    const uint64_t done = p->step - p->started_step;
+    log_line(QFW_LOG_INFO,
+        "status: step %llu/%llu | loss %.4f | grad_norm %.3f | %s spent | %s left",
+        (unsigned long long)p->step, (unsigned long long)r->max_steps, p->last_loss, p->grad_norm,
+        format_time(seconds, spent),
+        format_time(seconds / (double)(done ? done : 1) * (double)(r->max_steps - p->step), left));
+}
+
 static void print_plain(const run *r, progress *p, double seconds) {
     char left[32];
     const uint64_t now = clock_ns(), done = p->step - p->started_step;

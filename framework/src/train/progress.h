@@ -48,6 +48,8 @@ qfw_status trainer_log_end(trainer_log *l, const progress *p, double seconds, ui
 
 /* The bar with the time left, on a terminal; elsewhere a plain line, one a second at most. */
 void progress_bar(const run *r, progress *p);
+/* One line, now: where the run is and how long it takes from here. */
+void progress_status(const run *r, const progress *p);
 /* "1:02:03" into buf. */
 const char *format_time(double seconds, char buf[32]);
 /* "1.53 GiB" into buf. */

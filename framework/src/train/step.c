@@ -9,9 +9,11 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/finite.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "plugin/host.h"
 #include "train/best.h"
 #include "train/checkpoint.h"
 #include "train/packing.h"
@@ -86,7 +88,7 @@ static qfw_status window_weight(loop *l, uint64_t first, uint64_t n, double *wei
 static qfw_status check_loss(const loop *l, double loss, uint32_t count) {
     char lines[200] = "";
     size_t at = 0;
-    if (isfinite(loss)) return QFW_OK;
+    if (finite_f64(loss)) return QFW_OK;
     for (uint32_t i = 0; i < count && at + 24 < sizeof lines; i++)
         at += (size_t)snprintf(lines + at, sizeof lines - at, "%s%llu", i ? ", " : "",
             (unsigned long long)l->rows[i]->line);
@@ -110,8 +112,8 @@ static qfw_status run_window(loop *l, uint64_t first, uint64_t n, double *loss) 
         const double scale = l->p.scaler.scale;
         QFW_TRY(graphs_run(r, PASS_TRAIN, l->train, weight > 0 ? scale / weight : 0, &res));
         res.loss /= scale;
-        QFW_TRY(check_loss(l, res.loss, count));
         *loss += res.loss;
+        QFW_TRY(check_loss(l, res.loss, count));
         progress_add(&l->p, &res, l->train);
     }
     return QFW_OK;
@@ -130,7 +132,7 @@ static qfw_status blame_gradient(const loop *l, double norm) {
             mem_free(g);
             break;
         }
-        for (int64_t j = 0; j < n && !found; j++) found = !isfinite(g[j]);
+        found = finite_all(g, QFW_F32, (uint64_t)n) < (uint64_t)n;
         mem_free(g);
         if (!found) continue;
         name = t->param->name;
@@ -164,7 +166,7 @@ static qfw_status update(loop *l) {
     const schedule rates = schedule_of(r);
     l->p.grad_norm = norm;
     l->p.lr = schedule_rate(&rates, updates);
-    if (!isfinite(norm)) return s->scale > 1 ? leave_out(l) : blame_gradient(l, norm);
+    if (!finite_f64(norm)) return s->scale > 1 ? leave_out(l) : blame_gradient(l, norm);
     float coef = 1;
     if (max_norm > 0 && (float)max_norm / ((float)norm + 1e-6f) < 1)
         coef = (float)max_norm / ((float)norm + 1e-6f);
@@ -173,16 +175,29 @@ static qfw_status update(loop *l) {
     return QFW_OK;
 }
 
+/* The step that ends the run has its line in the log: of itself alone, so that no mean hides it. */
+static void log_not_finite(loop *l, double loss) {
+    progress p = l->p;
+    p.step++;
+    p.loss_sum = loss;
+    p.loss_steps = 1;
+    err_hold();
+    (void)trainer_log_step(l->log, l->r, &p);
+    err_join();
+}
+
 static qfw_status one_step(loop *l) {
     const run *r = l->r;
     uint64_t epoch, first, n;
-    double loss;
+    double loss = 0;
     const uint64_t micros = (n_train(r) + r->batch_size - 1) / r->batch_size;
     const uint64_t started = clock_ns(), tokens = l->p.num_tokens;
     window_of(r, l->p.step, &epoch, &first, &n);
     order_rows(l, epoch);
-    QFW_TRY(run_window(l, first, n, &loss));
-    QFW_TRY(update(l));
+    qfw_status status = run_window(l, first, n, &loss);
+    if (status == QFW_OK) status = update(l);
+    if (status == QFW_E_NUMERIC) log_not_finite(l, loss);
+    QFW_TRY(status);
     progress *p = &l->p;
     p->step++;
     p->epoch = (double)epoch + (double)(first + n) / (double)micros;
@@ -284,7 +299,8 @@ static qfw_status evaluate_and_save(loop *l, int *stops) {
     is_best = is_best && best_is_kept(r);
     l->p.is_over = best_is_over(r, &l->p);
     const int saves = strcmp(cfg_text(run_cfg(r, SECTION_TRAINER), "save_strategy"), "no") != 0;
-    if (*stops || (l->p.is_over && saves) || is_best || is_save_due(r, l->p.step)) {
+    const int asked = host_asked(HOST_SAVE);
+    if (*stops || asked || (l->p.is_over && saves) || is_best || is_save_due(r, l->p.step)) {
         QFW_TRY(trainer_log_sync(l->log));
         QFW_TRY(checkpoint_save(r, &l->p));
     }
@@ -299,6 +315,7 @@ static qfw_status after_step(loop *l) {
     if (is_due(l->p.step, cfg_int(run_cfg(r, SECTION_TRAINER), "logging_steps")))
         QFW_TRY(trainer_log_step(l->log, r, &l->p));
     progress_bar(r, &l->p);
+    if (host_asked(HOST_STATUS)) progress_status(r, &l->p);
     QFW_TRY(evaluate_and_save(l, &stops));
     const int is_done = l->p.step == r->max_steps || l->p.is_over;
     return stops && (!is_done || is_eval_due(r, &l->p)) ? fail_stopped(l) : QFW_OK;
