@@ -122,7 +122,7 @@ static void each_refused_place(int sticky, unsigned long per) {
 static void refused_once(void **state) {
     (void)state;
     if (SANITIZED) skip(); /* the sanitizer's own malloc comes first */
-    each_refused_place(0, 32);
+    each_refused_place(0, 64);
 }
 
 static void refused_from_there_on(void **state) {

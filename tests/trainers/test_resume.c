@@ -10,6 +10,9 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "files/file.h"
+#include "files/safetensors.h"
+#include "train/checkpoint.h"
+#include "train/outputs.h"
 
 #include <cmocka.h>
 
@@ -115,6 +118,72 @@ static void another_run_is_refused(void **state) {
     assert_int_not_equal(run_again(l, other_rank, 1, 1), QFW_OK);
     expect_error("E_CONFIG_RESUME", "adapter.r");
     lab_ok(run_again(l, other_log, 1, 1));
+    lab_close(l);
+}
+
+/* A value that is not finite, however it came there. */
+static void spoil(run *r) {
+    store_entry *e = r->trainables[1].param;
+    const size_t n = (size_t)qfw_tensor_count(&e->t);
+    const uint32_t nan_bits = 0x7fc00000;
+    float *values = mem_alloc(n, sizeof *values);
+    assert_non_null(values);
+    lab_ok(store_read(r->store, e, values));
+    memcpy(&values[7], &nan_bits, sizeof nan_bits);
+    lab_ok(store_write(r->store, e, values));
+    mem_free(values);
+}
+
+/* What is not finite is neither published nor taken up. */
+static void f5_no_checkpoint_holds_it(void **state) {
+    const progress p = {.step = 5};
+    (void)state;
+    lab *l = open_lab();
+    lab_ok(run_again(l, NULL, 0, 0));
+    lab_run(l, keys);
+    spoil(l->r);
+    assert_int_equal(checkpoint_save(l->r, &p), QFW_E_NUMERIC);
+    expect_error("E_NUM_STATE", "value 7 is not finite");
+    expect_error("E_NUM_STATE", l->r->trainables[1].param->name);
+    assert_int_equal(err_exit_code(), EXIT_NUMERIC);
+    char *path = mem_printf("%s/out/checkpoint-5", l->folder);
+    assert_false(dir_exists(path));
+    mem_free(path);
+    lab_close(l);
+}
+
+static void f5_no_checkpoint_with_it_is_taken_up(void **state) {
+    const uint32_t nan_bits = 0xffc00000;
+    st_file *f = NULL;
+    (void)state;
+    lab *l = open_lab();
+    lab_ok(run_again(l, NULL, 0, 0));
+    char *folder = mem_printf("%s/out/checkpoint-8", l->folder);
+    char *path = mem_printf("%s/trainer.safetensors", folder);
+    lab_ok(st_open(path, &f));
+    const st_tensor *t = NULL;
+    for (uint32_t i = 0; !t || !strstr(t->name, ".v"); i++) t = st_at(f, i);
+    const long at = (long)t->begin + 4 * 3;
+    char *name = mem_strdup(t->name);
+    st_close(f);
+    FILE *out = fopen(path, "r+b");
+    assert_non_null(out);
+    assert_int_equal(fseek(out, at, SEEK_SET), 0);
+    assert_int_equal(fwrite(&nan_bits, 4, 1, out), 1);
+    assert_int_equal(fclose(out), 0);
+    char *manifest = mem_printf("%s/MANIFEST.json", folder);
+    assert_int_equal(remove(manifest), 0);
+    lab_ok(manifest_write_all(folder));
+    drop(l, "out/manifest.json");
+    drop(l, "out/checkpoint-6");
+    assert_int_not_equal(run_again(l, NULL, 0, 1), QFW_OK);
+    expect_error("E_ST_NONFINITE", name);
+    expect_error("E_ST_NONFINITE", "value 3 is not finite");
+    assert_int_equal(err_exit_code(), EXIT_DATA);
+    mem_free(manifest);
+    mem_free(name);
+    mem_free(path);
+    mem_free(folder);
     lab_close(l);
 }
 
@@ -237,6 +306,8 @@ int main(void) {
         cmocka_unit_test(resumed_is_uninterrupted_in_8_bits),
         cmocka_unit_test(resumed_is_uninterrupted_in_16_bits),
         cmocka_unit_test(another_run_is_refused),
+        cmocka_unit_test(f5_no_checkpoint_holds_it),
+        cmocka_unit_test(f5_no_checkpoint_with_it_is_taken_up),
         cmocka_unit_test(a_finished_run_is_left_alone),
         cmocka_unit_test(damaged_checkpoint_is_passed_over),
         cmocka_unit_test(changed_data_is_refused),

@@ -1,5 +1,6 @@
 /* test_finite.c -- what is not finite is seen, even where the compiler was told that there is no
- * such thing: this program and its finite.c are compiled with -Ofast (CMakeLists.txt). */
+ * such thing: this program and its finite.c are compiled with -ffinite-math-only
+ * (CMakeLists.txt). */
 #include <stdlib.h>
 #include <string.h>
 

@@ -64,16 +64,21 @@ static void free_for_jansson(void *p) {
 static void set_alloc(void) { json_set_alloc_funcs(alloc_for_jansson, free_for_jansson); }
 
 /* The tree of a text, in *memory, which is to be destroyed in its place; both NULL where there is
- * none: *error tells why, unless memory ran out, which is recorded as the thread's error. */
-static json_t *load(const char *text, size_t n, size_t flags, arena **memory, json_error_t *error) {
+ * none: *error tells why, unless *no_memory, which is recorded as the thread's error. */
+static json_t *load(
+    const char *text, size_t n, size_t flags, arena **memory, int *no_memory, json_error_t *error) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     json_t *volatile root = NULL;
     parse here = {.memory = arena_create()};
     *memory = here.memory;
+    *no_memory = !here.memory;
     if (!here.memory) return NULL;
     pthread_once(&once, set_alloc);
     current = &here;
-    if (!setjmp(here.no_memory)) root = json_loadb(text, n, flags, error);
+    if (!setjmp(here.no_memory))
+        root = json_loadb(text, n, flags, error);
+    else
+        *no_memory = 1;
     current = NULL;
     if (root) return root;
     arena_destroy(here.memory);
@@ -98,8 +103,9 @@ static int same_key(const char *text, json_key a, json_key b) {
     if (a.n == b.n && !memcmp(text + a.at, text + b.at, a.n)) return 1;
     if (!memchr(text + a.at, '\\', a.n) && !memchr(text + b.at, '\\', b.n)) return 0;
     arena *of_left, *of_right;
-    const json_t *left = load(text + a.at, a.n, JSON_DECODE_ANY, &of_left, NULL);
-    const json_t *right = load(text + b.at, b.n, JSON_DECODE_ANY, &of_right, NULL);
+    int no_memory;
+    const json_t *left = load(text + a.at, a.n, JSON_DECODE_ANY, &of_left, &no_memory, NULL);
+    const json_t *right = load(text + b.at, b.n, JSON_DECODE_ANY, &of_right, &no_memory, NULL);
     const int same = left && right && json_equal(left, right);
     arena_destroy(of_left);
     arena_destroy(of_right);
@@ -187,9 +193,9 @@ qfw_status json_parse_from(
     d->file = mem_strdup(from->file);
     qfw_status status = d->file ? QFW_OK : QFW_E_NOMEM;
     if (status == QFW_OK) {
-        err_clear();
-        d->root = load(text, n, JSON_REJECT_DUPLICATES, &d->memory, &error);
-        if (!d->root && err_status() == QFW_E_NOMEM) {
+        int no_memory = 0;
+        d->root = load(text, n, JSON_REJECT_DUPLICATES, &d->memory, &no_memory, &error);
+        if (no_memory) {
             err_prefix("%s", from->file);
             status = QFW_E_NOMEM;
         } else if (!d->root) {
@@ -415,7 +421,8 @@ const qfw_doc_api json_doc_api = {
 
 char *json_replaced(const qfw_doc *d, const char *key, const char *value, size_t *n) {
     arena *memory = NULL;
-    json_t *made = value ? load(value, strlen(value), 0, &memory, NULL) : NULL;
+    int no_memory;
+    json_t *made = value ? load(value, strlen(value), 0, &memory, &no_memory, NULL) : NULL;
     json_t *copy = json_copy(d->root);
     char *text = NULL;
     int failed = !copy || (value && !made);

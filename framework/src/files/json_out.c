@@ -182,7 +182,11 @@ void json_float(json_out *o, const char *key, double value) {
 
 const char *json_out_text(json_out *o, size_t *n) {
     *n = 0;
-    if (!o || o->status != QFW_OK) return NULL;
+    if (!o || o->status != QFW_OK) {
+        if (!err_count()) /* told before, and forgotten by what went on since */
+            (void)err_fail("E_MEM", QFW_E_NOMEM, "json: no memory for what is to be written");
+        return NULL;
+    }
     if (o->depth > 0 || !o->text) {
         (void)err_fail("E_INTERNAL", QFW_E_INTERNAL, "json: %d containers left open", o->depth);
         return NULL;
