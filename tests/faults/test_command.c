@@ -348,6 +348,28 @@ static void f1_a_loss_that_is_not_finite(void **state) {
     mem_free(again);
 }
 
+/* What may change is told, and what may not ends the run before anything is written. */
+static void c10_a_resume_under_other_settings(void **state) {
+    (void)state;
+    tiny_make("case");
+    alter("run.ini", "max_steps = 1\n", "max_steps = 4\nsave_steps = 2\n");
+    trains("to the end");
+    assert_int_equal(dir_remove(temp_path("case/out/checkpoint-4")), QFW_OK);
+    assert_int_equal(remove(temp_path("case/out/manifest.json")), 0);
+    alter("run.ini", "save_steps = 2\n", "save_steps = 3\neval_steps = 7\n");
+    alter("run.ini", "r = 4\n", "r = 8\n");
+    assert_int_equal(case_run("--resume"), EXIT_CONFIG);
+    assert_true(has_line(case_command.err, "^qfw: error\\[E_CONFIG_RESUME\\] .*adapter\\.r was "
+                                           "\"4\", now \"8\": that is another run"));
+    alter("run.ini", "r = 8\n", "r = 4\n");
+    assert_int_equal(case_run("--resume"), EXIT_OK);
+    assert_true(
+        has_line(case_command.err, "^resume: trainer\\.save_steps was \"2\", now \"3\": exact$"));
+    assert_true(has_line(case_command.err,
+        "^resume: trainer\\.eval_steps was \"0\", now \"7\": compatible: evaluations differ"));
+    assert_false(has_line(case_command.err, "resume_from_checkpoint was"));
+}
+
 /* A loss that is finite, but whose gradient's square is not. */
 static void f2_a_gradient_that_is_not_finite(void **state) {
     (void)state;
@@ -376,6 +398,7 @@ int main(void) {
         cmocka_unit_test(d7_too_long),
         cmocka_unit_test(d_accepted),
         cmocka_unit_test(d8_pairs),
+        cmocka_unit_test(c10_a_resume_under_other_settings),
         cmocka_unit_test(f1_a_loss_that_is_not_finite),
         cmocka_unit_test(f2_a_gradient_that_is_not_finite),
     };

@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "files/file.h"
 #include "files/safetensors.h"
+#include "train/changes.h"
 #include "train/checkpoint.h"
 #include "train/outputs.h"
 
@@ -118,6 +119,55 @@ static void another_run_is_refused(void **state) {
     assert_int_not_equal(run_again(l, other_rank, 1, 1), QFW_OK);
     expect_error("E_CONFIG_RESUME", "adapter.r");
     lab_ok(run_again(l, other_log, 1, 1));
+    lab_close(l);
+}
+
+static void expect_class(const char *name, change_class wanted) {
+    const char *meaning, *dot = strrchr(name, '.');
+    char section[64];
+    snprintf(section, sizeof section, "%.*s", (int)(dot - name), name);
+    const change_class found = change_class_of(section, dot + 1, &meaning);
+    if (found != wanted) fail_msg("%s: class %d, wanted %d", name, (int)found, (int)wanted);
+    assert_true((meaning != NULL) == (wanted == CHANGE_COMPATIBLE));
+}
+
+/* Everything that the weights depend on is forbidden, and what no table knows. */
+static void c10_classes(void **state) {
+    static const char *const forbidden[] = {"run.seed", "model.path", "model.load_in_4bit",
+        "adapter.r", "adapter.lora_dropout", "data.max_length", "data.overlong", "data.packing",
+        "data.train_sampling_strategy", "trainer.use", "trainer.max_steps",
+        "trainer.num_train_epochs", "trainer.learning_rate", "trainer.lr_scheduler_type",
+        "trainer.warmup_steps", "trainer.max_grad_norm", "trainer.per_device_train_batch_size",
+        "trainer.gradient_accumulation_steps", "trainer.bf16", "trainer.fp16",
+        "trainer.metric_for_best_model", "trainer.load_best_model_at_end", "optimizer.use",
+        "optimizer.weight_decay", "trainer.dpo.beta", "trainer.logging_steps_", "exporter.x"};
+    static const char *const exact[] = {"run.threads", "run.max_memory", "run.output_dir",
+        "trainer.gradient_checkpointing", "trainer.save_steps", "data.train", "export.merged",
+        "plugins.path", "trainer.dpo.ref_cache"};
+    static const char *const compatible[] = {"backend.use", "data.eval", "trainer.eval_steps",
+        "trainer.per_device_eval_batch_size", "trainer.early_stopping_patience"};
+    (void)state;
+    for (size_t i = 0; i < sizeof forbidden / sizeof *forbidden; i++)
+        expect_class(forbidden[i], CHANGE_FORBIDDEN);
+    for (size_t i = 0; i < sizeof exact / sizeof *exact; i++) expect_class(exact[i], CHANGE_EXACT);
+    for (size_t i = 0; i < sizeof compatible / sizeof *compatible; i++)
+        expect_class(compatible[i], CHANGE_COMPATIBLE);
+    expect_class("run.resume_from_checkpoint", CHANGE_OF_CALL);
+}
+
+/* All that is forbidden is told in one run. */
+static void c10_all_that_changed(void **state) {
+    static const char *const set[] = {"adapter.r=8", "trainer.learning_rate=1e-3",
+        "trainer.max_steps=9", "trainer.eval_steps=3", "run.threads=2"};
+    (void)state;
+    lab *l = open_lab();
+    lab_ok(run_again(l, NULL, 0, 0));
+    assert_int_not_equal(run_again(l, set, 5, 1), QFW_OK);
+    assert_int_equal(err_count(), 3);
+    expect_error("E_CONFIG_RESUME", "adapter.r was \"4\", now \"8\"");
+    assert_non_null(strstr(err_text(1), "trainer.max_steps was \"8\", now \"9\""));
+    assert_non_null(strstr(err_text(2), "trainer.learning_rate was \""));
+    assert_int_equal(err_exit_code(), EXIT_CONFIG);
     lab_close(l);
 }
 
@@ -306,6 +356,8 @@ int main(void) {
         cmocka_unit_test(resumed_is_uninterrupted_in_8_bits),
         cmocka_unit_test(resumed_is_uninterrupted_in_16_bits),
         cmocka_unit_test(another_run_is_refused),
+        cmocka_unit_test(c10_classes),
+        cmocka_unit_test(c10_all_that_changed),
         cmocka_unit_test(f5_no_checkpoint_holds_it),
         cmocka_unit_test(f5_no_checkpoint_with_it_is_taken_up),
         cmocka_unit_test(a_finished_run_is_left_alone),

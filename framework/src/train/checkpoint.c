@@ -22,6 +22,7 @@
 #include "files/file.h"
 #include "files/json.h"
 #include "train/best.h"
+#include "train/changes.h"
 #include "train/outputs.h"
 
 static const char state_file[] = "trainer.safetensors";
@@ -312,48 +313,6 @@ qfw_status checkpoint_find(const run *r, char **folder) {
     return status;
 }
 
-/* Keys that may differ between a checkpoint's run and its continuation without changing what is
- * computed. */
-static int may_change(const char *section, const char *key) {
-    static const char *const free_keys[] = {"run.output_dir", "run.overwrite_output_dir",
-        "run.threads", "run.max_memory", "run.resume_from_checkpoint", "trainer.logging_steps",
-        "trainer.eval_strategy", "trainer.eval_steps", "trainer.save_strategy",
-        "trainer.save_steps", "trainer.save_total_limit", "trainer.per_device_eval_batch_size",
-        "trainer.gradient_checkpointing", "trainer.report_to", "data.eval", "data.source",
-        "data.generator", "data.licence", "data.notes", "plugins.path", "plugins.load", NULL};
-    char name[160];
-    snprintf(name, sizeof name, "%s.%s", section, key);
-    for (const char *const *k = free_keys; *k; k++)
-        if (!strcmp(*k, name)) return 1;
-    return !strncmp(name, "export.", 7) ||
-           (!strncmp(section, "trainer.", 8) && !strcmp(key, "ref_cache"));
-}
-
-/* The checkpoint's settings against this run's: every key that changes the training is listed. */
-static qfw_status check_settings(run *r, const char *folder) {
-    ini *old = NULL, *now = NULL;
-    char *path = path_join(folder, "resolved.ini");
-    char *text = option_resolved(r->sections, MAX_SECTIONS);
-    qfw_status status = path && text ? ini_read(path, &old) : QFW_E_NOMEM;
-    if (status == QFW_OK) status = ini_parse_text(text, strlen(text), "this run", &now);
-    if (status == QFW_OK) err_clear();
-    for (size_t i = 0; status == QFW_OK && i < now->n; i++) {
-        const ini_entry *a = &now->entries[i], *b = ini_find(old, a->section, a->key);
-        if (may_change(a->section, a->key) || (b && !strcmp(a->value, b->value))) continue;
-        (void)err_also("E_CONFIG_RESUME", QFW_E_CONFIG,
-            "%s: %s.%s was \"%s\", now \"%s\": that is another run; hint: give it another "
-            "output_dir, "
-            "or set it back",
-            path, a->section, a->key, b ? b->value : "", a->value);
-    }
-    if (status == QFW_OK) status = err_status();
-    ini_destroy(old);
-    ini_destroy(now);
-    mem_free(path);
-    mem_free(text);
-    return status;
-}
-
 static qfw_status read_entry(void *arg, const run *r, store_entry *e) {
     st_file *f = arg;
     const st_tensor *t = st_find(f, e->name);
@@ -456,7 +415,7 @@ static qfw_status parse_place(run *r, const qfw_doc *d, progress *p) {
 
 qfw_status checkpoint_place(run *r, const char *folder, progress *p) {
     qfw_doc *d = NULL;
-    QFW_TRY(check_settings(r, folder));
+    QFW_TRY(changes_check(r, folder));
     char *path = path_join(folder, place_file);
     qfw_status status = path ? json_read(path, 1 << 20, NULL, &d) : QFW_E_NOMEM;
     if (status == QFW_OK) status = parse_place(r, d, p);
