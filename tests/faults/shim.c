@@ -160,13 +160,15 @@ int ftruncate(int fd, off_t size) {
     return call(fd, size);
 }
 
+/* No power is lost here: what a sync is for is worked out from the log, and waiting for a disk some
+ * hundred times a run would make the tests ten times slower. */
 static int sync_file(const char *name, int fd) {
     int (*call)(int) = NULL;
     const char *path = path_of(fd);
     real(name, &call);
     if (path && fails(0)) return -1;
     if (path) note('S', 0, NULL, 0, path, "");
-    return call(fd);
+    return path ? 0 : call(fd);
 }
 
 int fsync(int fd) { return sync_file("fsync", fd); }

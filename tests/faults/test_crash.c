@@ -4,6 +4,7 @@
  */
 #define _POSIX_C_SOURCE 200809L
 #include <signal.h>
+#include <stdlib.h>
 #include <time.h>
 
 #include "base/error.h"
@@ -24,7 +25,7 @@ static int64_t published_now(void) { return crash_published(crash_text(), strlen
 static void killed_at_every_call(void **state) {
     char what[64];
     (void)state;
-    crash_make(6, 2);
+    crash_make(6, 2, NULL);
     const long every = crash_every(8);
     for (long n = 1; n <= crash_calls(); n += every) {
         const fault f = {.kill = n};
@@ -41,7 +42,7 @@ static void killed_at_every_call(void **state) {
 static void killed_again(void **state) {
     char what[96];
     (void)state;
-    crash_make(6, 2);
+    crash_make(6, 2, NULL);
     const int times = crash_count(300, 8);
     for (int i = 0; i < times; i++) {
         const fault first = {.kill = 1 + (long)crash_random((uint64_t)crash_calls())};
@@ -69,11 +70,59 @@ static void drop_end(void) {
 /* A save of a step that no later run comes to. */
 static void a_save_that_nobody_repeats(void **state) {
     (void)state;
-    crash_make(6, 2);
+    crash_make(6, 2, NULL);
     assert_int_equal(dir_make(temp_path("case/out/checkpoint-3.tmp")), QFW_OK);
     temp_text("case/out/checkpoint-3.tmp/trainer.safetensors", "half");
     drop_end();
     crash_ends_the_same("half a save", 6);
+}
+
+/* Which of the calls that a log tells of is the rename of a path that ends so. */
+static long find_rename(const char *log, const char *end) {
+    size_t n_log = 0, bytes = 0;
+    char *text = NULL, kind = 0, path[512];
+    long n = 1;
+    assert_int_equal(file_read(temp_path(log), 64 << 20, &text, &n_log), QFW_OK);
+    for (size_t at = 0; at < n_log; n++, at += strcspn(text + at, "\n") + 1 + bytes) {
+        assert_int_equal(sscanf(text + at, "%c %*d %*d %zu %511s", &kind, &bytes, path), 3);
+        const size_t length = strlen(path), n_end = strlen(end);
+        if (kind == 'R' && length > n_end && !strcmp(path + length - n_end, end)) break;
+    }
+    mem_free(text);
+    assert_true(n > 1);
+    return n;
+}
+
+/* The checkpoint of step 4 stands, and its evaluation is still due. */
+static void stop_before_its_evaluation(void) {
+    running p;
+    crash_clear();
+    crash_start(&p, NULL, &none);
+    running_wait_for(&p, "checkpoint-2");
+    running_wait_for(&p, "step 4/6 |");
+    running_signal(&p, SIGTERM);
+    assert_int_equal(crash_end(&p), EXIT_SIGNAL);
+    if (!has_line(crash_text(), "stopped after step 4 of 6, before its evaluation"))
+        fail_msg("%s", crash_text());
+}
+
+/* Evaluated, it is saved again under the same name. */
+static void killed_while_it_replaces(void **state) {
+    char what[64];
+    (void)state;
+    crash_make(6, 2, "eval_strategy = steps\neval_steps = 4\nper_device_eval_batch_size = 1\n");
+    stop_before_its_evaluation();
+    setenv("QFW_SHIM_LOG", temp_path("again"), 1);
+    assert_int_equal(crash_run("--resume", &none), EXIT_OK);
+    unsetenv("QFW_SHIM_LOG");
+    const long at = find_rename("again", "/checkpoint-4.tmp"), far = crash_count(40, 1);
+    for (long n = at - far; n < at + far + 2; n++) {
+        const fault f = {.kill = n};
+        stop_before_its_evaluation();
+        assert_int_equal(crash_run("--resume", &f), KILLED);
+        snprintf(what, sizeof what, "killed at call %ld, of step 4 again", n);
+        crash_ends_the_same(what, 4);
+    }
 }
 
 static void wait_up_to(double seconds) {
@@ -86,7 +135,7 @@ static void killed_at_any_time(void **state) {
     char what[64];
     int n_killed = 0;
     (void)state;
-    crash_make(60, 5);
+    crash_make(60, 5, NULL);
     const int times = crash_count(100, 6);
     for (int i = 0; i < times; i++) {
         running p;
@@ -105,7 +154,7 @@ static void stopped_at_any_time(void **state) {
     char what[64];
     int n_stopped = 0;
     (void)state;
-    crash_make(60, 5);
+    crash_make(60, 5, NULL);
     const int times = crash_count(50, 6);
     for (int i = 0; i < times; i++) {
         running p;
@@ -159,7 +208,7 @@ static void expect_passed_over(const char *what) {
 static void a_flipped_bit(void **state) {
     char what[96];
     (void)state;
-    crash_make(6, 2);
+    crash_make(6, 2, NULL);
     const int times = crash_count(1000, 18);
     for (int i = 0; i < times; i++) {
         size_t n = 0;
@@ -178,7 +227,7 @@ static void a_flipped_bit(void **state) {
 /* Cut off, missing, or another's. */
 static void a_changed_file(void **state) {
     (void)state;
-    crash_make(6, 2);
+    crash_make(6, 2, NULL);
     for (int i = 0; i < PARTS; i++) {
         size_t n = 0;
         char *bytes = NULL;
@@ -208,6 +257,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(killed_at_every_call),
         cmocka_unit_test(killed_again),
+        cmocka_unit_test(killed_while_it_replaces),
         cmocka_unit_test(a_save_that_nobody_repeats),
         cmocka_unit_test(killed_at_any_time),
         cmocka_unit_test(stopped_at_any_time),

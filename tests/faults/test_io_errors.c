@@ -51,7 +51,7 @@ static void refused_at_every_call(void **state) {
     char what[96];
     int n = 0, n_ended = 0;
     (void)state;
-    crash_make(6, 2);
+    crash_make(6, 2, NULL);
     const int every = crash_every(71); /* points of all kinds, at all calls in the end */
     const long last = crash_calls() * KINDS;
     for (long at = (long)crash_random((uint64_t)every); at < last; at += every, n++) {
@@ -77,7 +77,7 @@ static void refused_at_every_call(void **state) {
 static void refused_where_it_goes_on(void **state) {
     char what[96];
     (void)state;
-    crash_make(6, 2);
+    crash_make(6, 2, NULL);
     const int times = crash_count(500, 8);
     for (int i = 0; i < times; i++) {
         const int kind = (int)crash_random(KINDS);
@@ -100,7 +100,7 @@ static void refused_where_it_goes_on(void **state) {
 static void the_folder_vanishes(void **state) {
     running p;
     (void)state;
-    crash_make(60, 5);
+    crash_make(60, 5, NULL);
     crash_clear();
     crash_start(&p, NULL, &none);
     running_wait_for(&p, "checkpoint-5");
@@ -131,7 +131,7 @@ static void modes_of_files(void **state) {
         "case/out/trainer_log.jsonl", "case/out/README.md", "case/out/manifest.json",
         "case/out/checkpoint-6/trainer.safetensors", "case/out/checkpoint-6/MANIFEST.json"};
     (void)state;
-    crash_make(6, 2);
+    crash_make(6, 2, NULL);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         crash_clear();
         const mode_t before = umask(rows[i].mask);
@@ -152,7 +152,7 @@ static void one_run_at_a_time(void **state) {
     running p;
     char regex[160];
     (void)state;
-    crash_make(60, 5);
+    crash_make(60, 5, NULL);
     crash_clear();
     crash_start(&p, NULL, &none);
     running_wait_for(&p, "checkpoint-5");

@@ -230,7 +230,7 @@ static void the_power_fails(void **state) {
     char what[128];
     call c;
     (void)state;
-    crash_make(6, 2);
+    crash_make(6, 2, NULL);
     const char *log = crash_log(&n_log);
     const int every = crash_every(29);
     nodes = calloc(MOST_NODES, sizeof *nodes);

@@ -77,14 +77,14 @@ static char *names_now(void) {
     return text;
 }
 
-/* trainer_log.jsonl but for the line that tells times. */
+/* trainer_log.jsonl but for the lines that tell times. */
 static char *lines_now(void) {
     size_t n = 0, kept = 0;
     char *log = contents("case/out/trainer_log.jsonl", &n);
     for (char *line = log; *line;) {
         const size_t length = strcspn(line, "\n") + 1;
-        if (!strstr(line, "\"train_runtime\"") || strstr(line, "\"train_runtime\"") > line + length)
-            memmove(log + kept, line, length), kept += length;
+        const char *timed = strstr(line, "_runtime\"");
+        if (!timed || timed > line + length) memmove(log + kept, line, length), kept += length;
         line += length;
     }
     log[kept] = 0;
@@ -199,7 +199,18 @@ static long count_calls(void) {
     return n;
 }
 
-void crash_make(int steps, int save_steps) {
+/* Enough that a signal meets an evaluation. */
+static void make_eval(void) {
+    enum { COPIES = 400 };
+    static const char row[] = "{\"input_ids\": [5, 6, 7, 8], \"labels\": [-100, 6, 7, 8]}\n";
+    FILE *f = fopen(temp_path("case/eval.jsonl"), "w");
+    assert_non_null(f);
+    for (int i = 0; i < COPIES; i++) fputs(row, f);
+    assert_int_equal(fclose(f), 0);
+    alter("run.ini", "train = rows.jsonl\n", "train = rows.jsonl\neval = eval.jsonl\n");
+}
+
+void crash_make(int steps, int save_steps, const char *keys) {
     const fault none = {0};
     size_t n = 0;
     char text[256];
@@ -207,8 +218,9 @@ void crash_make(int steps, int save_steps) {
     tiny_make("case");
     snprintf(text, sizeof text,
         "max_steps = %d\nsave_steps = %d\nlearning_rate = 1e-2\nlogging_steps = 1\n"
-        "gradient_accumulation_steps = 2\nsave_total_limit = 2\n",
-        steps, save_steps);
+        "gradient_accumulation_steps = 2\nsave_total_limit = 2\n%s",
+        steps, save_steps, keys ? keys : "");
+    if (keys) make_eval();
     alter("run.ini", "max_steps = 1\n", text);
     alter("run.ini", "r = 4\n", "r = 4\nlora_dropout = 0.1\n");
     whole.steps = steps;

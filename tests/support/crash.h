@@ -15,9 +15,10 @@ typedef struct fault {
     int is_sticky;   /* and so all calls from there on */
 } fault;
 
-/* A fresh case of so many steps with all that a resume must find again; it is run once, undisturbed
+/* A fresh case of so many steps with all that a resume must find again, and with more keys of
+ * [trainer] and rows to evaluate where `keys` is not NULL; it is run once, undisturbed
  * and written down, and its end kept. */
-void crash_make(int steps, int save_steps);
+void crash_make(int steps, int save_steps, const char *keys);
 void crash_drop(void);
 long crash_calls(void); /* of the undisturbed run */
 /* Whether the run may go on where its call n fails: one of the lock, of a folder's descriptor, or
