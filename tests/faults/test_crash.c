@@ -26,7 +26,7 @@ static void killed_at_every_call(void **state) {
     char what[64];
     (void)state;
     crash_make(6, 2, NULL);
-    const long every = crash_every(8);
+    const long every = crash_every(12);
     for (long n = 1; n <= crash_calls(); n += every) {
         const fault f = {.kill = n};
         snprintf(what, sizeof what, "killed at call %ld of %ld", n, crash_calls());
@@ -43,7 +43,7 @@ static void killed_again(void **state) {
     char what[96];
     (void)state;
     crash_make(6, 2, NULL);
-    const int times = crash_count(300, 8);
+    const int times = crash_count(300, 5);
     for (int i = 0; i < times; i++) {
         const fault first = {.kill = 1 + (long)crash_random((uint64_t)crash_calls())};
         const fault second = {.kill = 1 + (long)crash_random((uint64_t)first.kill + 20)};
@@ -209,7 +209,7 @@ static void a_flipped_bit(void **state) {
     char what[96];
     (void)state;
     crash_make(6, 2, NULL);
-    const int times = crash_count(1000, 18);
+    const int times = crash_count(1000, 11);
     for (int i = 0; i < times; i++) {
         size_t n = 0;
         char *bytes = NULL;
