@@ -6,7 +6,7 @@ LC_ALL=C awk -F '|' '
 BEGIN {
     page = "faults/cases.md"
     last["A"] = 20; last["I"] = 4; last["B"] = 5; last["T"] = 8; last["C"] = 10; last["D"] = 10
-    last["E"] = 6
+    last["E"] = 6; last["K"] = 4
     while ((getline < page) > 0) {
         line++
         if ($0 ~ /^\| [A-Z][0-9]+ /) check_row($2, $4)
