@@ -401,29 +401,6 @@ static void too_little_memory_is_refused(void **state) {
     lab_close(l);
 }
 
-/* The batch is what exceeds it: 8 MiB more than what 4 rows need, but 32 rows and all that they
- * keep. */
-static void smaller_batch_is_the_hint(void **state) {
-    qfw_status status;
-    double peak = 0;
-    (void)state;
-    lab *l = open_lab(qlora);
-    char *text = printed(l, &(run_flags){.plan_only = 1}, &status);
-    lab_ok(status);
-    assert_int_equal(sscanf(strstr(text, "  peak "), "  peak %lf MiB", &peak), 1);
-    free(text);
-    char *limit = mem_printf("run.max_memory=%.0fMiB", peak + 8);
-    const char *const set[] = {
-        limit, "trainer.per_device_train_batch_size=32", "trainer.gradient_checkpointing=none"};
-    assert_int_not_equal(main_with(l, set, 3, NULL), QFW_OK);
-    assert_non_null(strstr(err_text(0), "gradient_checkpointing = full"));
-    assert_non_null(strstr(err_text(0), "max_length below"));
-    expect_error("E_PLAN_MEMORY", 71,
-        "per_device_train_batch_size = 16 with gradient_accumulation_steps = 4");
-    mem_free(limit);
-    lab_close(l);
-}
-
 /* A plugin's refusal of a key says where the INI has it, as the core's own do. */
 static void plugin_refusal_has_its_place(void **state) {
     static const char *const set[] = {"trainer.use=dpo", "trainer.dpo.loss_type=sigmoyd"};
@@ -504,7 +481,6 @@ int main(void) {
         cmocka_unit_test(plan_needs_no_weights),
         cmocka_unit_test(plugin_refusal_has_its_place),
         cmocka_unit_test(too_little_memory_is_refused),
-        cmocka_unit_test(smaller_batch_is_the_hint),
         cmocka_unit_test(profile_is_a_trace),
         cmocka_unit_test(summary_says_where_everything_is),
         cmocka_unit_test(numbers_are_written_for_people),

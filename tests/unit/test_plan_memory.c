@@ -210,7 +210,7 @@ static void emit_layer(graphlab *l, int layer, qfw_val segments, qfw_val *x) {
     *x = binary(l, QFW_ADD, *x, y);
 }
 
-static void plan_layers(graphlab *l, int recompute) {
+static void plan_layers(graphlab *l, uint32_t recompute) {
     const int64_t dim[2] = {N, WIDTH}, seg[2] = {2, 5};
     qfw_graph *g = &l->g->pub;
     qfw_val x, segments, loss, grad;

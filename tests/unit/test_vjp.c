@@ -23,7 +23,7 @@ static void prepare(graphlab *l, const model *m) {
 }
 
 /* All gradients of the model, one after another; how many values. */
-static int64_t run_backward(graphlab *l, const model *m, int recompute, double *out) {
+static int64_t run_backward(graphlab *l, const model *m, uint32_t recompute, double *out) {
     qfw_val wrt[MAX_WRT], keep[MAX_WRT];
     store_entry *e;
     uint32_t n = 0;
@@ -88,6 +88,8 @@ static void check_model(const model *m) {
     prepare(&l, m);
     const int64_t n = run_backward(&l, m, 0, grad);
     assert_int_equal(run_backward(&l, m, 1, again), n);
+    assert_memory_equal(grad, again, (size_t)n * sizeof *grad);
+    assert_int_equal(run_backward(&l, m, RECOMPUTE_SELECTIVE, again), n);
     assert_memory_equal(grad, again, (size_t)n * sizeof *grad);
     differences(&l, m, numeric);
     for (int64_t i = 0; i < n; i++) scale = fmax(scale, fabs(numeric[i]));
@@ -323,6 +325,27 @@ static void test_recompute(void **state) {
     mem_free(grad);
 }
 
+/* Products and attention are kept, but for the widest of a layer: gate and up. */
+static void test_selective(void **state) {
+    graphlab l;
+    double *grad = mem_alloc(MAX_GRAD, sizeof *grad);
+    (void)state;
+    assert_non_null(grad);
+    prepare(&l, &blocks);
+    run_backward(&l, &blocks, RECOMPUTE_NONE, grad);
+    const uint64_t all = l.p->saved_bytes;
+    run_backward(&l, &blocks, RECOMPUTE_FULL, grad);
+    const uint64_t least = l.p->saved_bytes;
+    run_backward(&l, &blocks, RECOMPUTE_SELECTIVE, grad);
+    assert_int_equal(count_planned(&l, PHASE_RECOMPUTE, "attn"), 0);
+    assert_int_equal(count_planned(&l, PHASE_RECOMPUTE, "gemm"), LAYERS);
+    assert_int_equal(count_planned(&l, PHASE_RECOMPUTE, "swiglu"), LAYERS);
+    assert_int_equal(count_planned(&l, PHASE_RECOMPUTE, "binary"), 0); /* the sum is what is kept */
+    assert_true(least < l.p->saved_bytes && l.p->saved_bytes < all);
+    graphlab_close(&l);
+    mem_free(grad);
+}
+
 /* A value that the next segment reads is kept, and read again where it is, not made again. */
 static void test_kept_between(void **state) {
     const model m = {declare_mlp, forward_mlp, write_mlp};
@@ -393,6 +416,7 @@ int main(void) {
         cmocka_unit_test(test_mlp),
         cmocka_unit_test(test_blocks),
         cmocka_unit_test(test_recompute),
+        cmocka_unit_test(test_selective),
         cmocka_unit_test(test_kept_between),
         cmocka_unit_test(test_only_what_is_asked),
         cmocka_unit_test(test_refusals),

@@ -92,11 +92,15 @@ static inline graph_value *graph_get(const graph *g, qfw_val v) { return &g->val
 /* A copy of n bytes that lives as long as the graph; NULL without memory. */
 void *graph_keep(graph *g, const void *data, size_t n);
 
-/* vjp.c: append the backward of `loss` (F32, one value). Under recompute = 1 the nodes of each
- * segment but the last are run again in the backward instead of keeping what they made: only values
- * that cross a segment's border are kept, and what the backward does not need is not run again.
+/* What of the forward is run again in the backward instead of being kept: nothing; what is
+ * elementwise and the largest product of each segment (SELECTIVE); all that does not cross a
+ * segment's border (FULL). */
+enum { RECOMPUTE_NONE = 0, RECOMPUTE_FULL = 1, RECOMPUTE_SELECTIVE = 2 };
+/* vjp.c: append the backward of `loss` (F32, one value). Under recomputation the nodes of each
+ * segment but the last are run again, as far as the backward reads what they make and `recompute`
+ * (RECOMPUTE_*) does not keep it; the gradients have the same bits either way.
  * grads[i] is the gradient of wrt[i], 0 where none flows. */
 qfw_status graph_backward(
-    graph *g, qfw_val loss, const qfw_val *wrt, uint32_t n, int recompute, qfw_val *grads);
+    graph *g, qfw_val loss, const qfw_val *wrt, uint32_t n, uint32_t recompute, qfw_val *grads);
 
 #endif

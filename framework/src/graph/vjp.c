@@ -16,7 +16,7 @@
 /* What is known of one value of the forward while the backward is built. */
 typedef struct trail {
     uint8_t need;    /* a gradient through it reaches something asked for */
-    uint8_t crosses; /* it is kept: something outside of its segment reads it */
+    uint8_t crosses; /* it is kept: something outside of its segment reads it, or it was chosen */
     qfw_val grad;    /* the sum of what has arrived so far; 0: nothing */
     qfw_val clone;   /* what stands for it in the backward; 0: itself */
     qfw_val views;   /* the first view of it, and of a view the next one of its base */
@@ -78,6 +78,80 @@ static void mark_all_crossing(backward *b, qfw_val loss) {
         mark_crossing(b, g->metrics[k].weight, UINT32_MAX);
     }
     for (size_t k = 0; k < g->n_assigns; k++) mark_crossing(b, g->assigns[k].value, UINT32_MAX);
+}
+
+/* --- what a selective recomputation keeps --- */
+
+static int is_product(const graph_node *node) {
+    const uint32_t code = node->def->code;
+    return code == QFW_OP_GEMM || code == QFW_OP_QMATMUL || code == QFW_OP_ATTN;
+}
+
+/* The only node of the segment that reads v; 0: none or several. Node 0 reads no node's output. */
+static size_t only_reader(const backward *b, qfw_val v, size_t past) {
+    size_t reader = 0;
+    for (size_t k = b->g->values[v].node + 1; k < past; k++)
+        for (uint32_t i = 0; i < QFW_MAX_IN; i++) {
+            if (base_of(b->g, b->g->nodes[k].in[i]) != v) continue;
+            if (reader) return 0;
+            reader = k;
+        }
+    return reader;
+}
+
+/* The node that works on in the memory of v (an adapter's product, a rotation, a sum), so that to
+ * keep what it makes is to keep v as well; 0: none. */
+static size_t next_in_place(const backward *b, qfw_val v, size_t past) {
+    const size_t k = only_reader(b, v, past);
+    const graph_node *node = &b->g->nodes[k];
+    for (uint32_t i = 0; k && i < 2; i++)
+        if (node->def->inplace[0][i] && node->in[node->def->inplace[0][i] - 1] == v &&
+            !memcmp(&b->g->values[v].shape, &b->g->values[node->out[0]].shape, sizeof(op_shape)))
+            return k;
+    return 0;
+}
+
+static uint64_t bytes_of(const graph *g, qfw_val v) {
+    uint64_t n = qfw_dtype_bytes(g->values[v].shape.dtype);
+    for (uint32_t i = 0; i < g->values[v].shape.rank; i++) n *= (uint64_t)g->values[v].shape.dim[i];
+    return n;
+}
+
+/* What the product of node k becomes in place, in bytes; 0 where a border keeps it anyway. */
+static uint64_t product_bytes(const backward *b, size_t k, size_t past) {
+    qfw_val v = b->g->nodes[k].out[0];
+    for (; k; k = next_in_place(b, v, past)) v = b->g->nodes[k].out[0];
+    return b->of[v].crosses ? 0 : bytes_of(b->g, v);
+}
+
+/* The last value of the chain is kept, and what its nodes make beside it: none runs again. */
+static void keep_product(backward *b, size_t k, size_t past) {
+    qfw_val v = 0;
+    for (; k; k = next_in_place(b, v, past)) {
+        for (uint32_t o = 1; o < QFW_MAX_OUT; o++)
+            if (b->g->nodes[k].out[o]) b->of[b->g->nodes[k].out[o]].crosses = 1;
+        v = b->g->nodes[k].out[0];
+    }
+    b->of[v].crosses = 1;
+}
+
+/* Of a segment's products and attention all are kept but the largest, which frees the most memory
+ * for its work: in a transformer that of gate and up. What is elementwise is made again. */
+static void keep_products(backward *b) {
+    for (size_t first = 0, past; first < b->n_nodes; first = past) {
+        const uint32_t segment = b->g->nodes[first].segment;
+        uint64_t most = 0;
+        for (past = first; past < b->n_nodes && b->g->nodes[past].segment == segment; past++) {
+        }
+        for (size_t k = first; k < past; k++) {
+            const uint64_t bytes = is_product(&b->g->nodes[k]) ? product_bytes(b, k, past) : 0;
+            if (bytes > most) most = bytes;
+        }
+        for (size_t k = first; k < past; k++) {
+            const uint64_t bytes = is_product(&b->g->nodes[k]) ? product_bytes(b, k, past) : 0;
+            if (bytes && bytes < most) keep_product(b, k, past);
+        }
+    }
 }
 
 /* --- recomputation --- */
@@ -231,7 +305,7 @@ static qfw_status seed_loss(backward *b, qfw_val loss) {
         &b->g->pub, QFW_OP_FILL, NULL, 0, &p, sizeof p, NULL, &b->of[loss].grad, 1);
 }
 
-static qfw_status walk(backward *b, qfw_val loss, int recompute) {
+static qfw_status walk(backward *b, qfw_val loss, uint32_t recompute) {
     const uint32_t last = b->n_nodes ? b->g->nodes[b->n_nodes - 1].segment : 0;
     uint32_t segment = last;
     if (b->n_nodes) enter(b, &b->g->nodes[b->n_nodes - 1], PHASE_BACKWARD);
@@ -262,7 +336,7 @@ static qfw_status check_arguments(const graph *g, qfw_val loss, const qfw_val *w
 }
 
 qfw_status graph_backward(
-    graph *g, qfw_val loss, const qfw_val *wrt, uint32_t n, int recompute, qfw_val *grads) {
+    graph *g, qfw_val loss, const qfw_val *wrt, uint32_t n, uint32_t recompute, qfw_val *grads) {
     memset(grads, 0, n * sizeof *grads);
     QFW_TRY(check_arguments(g, loss, wrt, n));
     backward b = {.g = g, .n_values = g->n_values, .n_nodes = g->n_nodes};
@@ -272,6 +346,7 @@ qfw_status graph_backward(
     mark_needed(&b, wrt, n);
     link_views(&b);
     mark_all_crossing(&b, loss);
+    if (recompute == RECOMPUTE_SELECTIVE) keep_products(&b);
     qfw_status status = walk(&b, loss, recompute);
     for (uint32_t i = 0; i < n && status == QFW_OK; i++)
         status = total_gradient(&b, wrt[i], &grads[i]);

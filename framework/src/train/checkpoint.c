@@ -83,6 +83,7 @@ static qfw_status write_place(const run *r, const progress *p, const char *folde
     json_int(o, "best_global_step", (int64_t)p->best_step);
     json_int(o, "evaluations_without_gain", (int64_t)p->worse);
     json_int(o, "is_over", p->is_over);
+    json_int(o, "passes_of_a_batch", r->passes);
     json_float(o, "loss_scale", p->scaler.scale);
     json_int(o, "updates_at_loss_scale", (int64_t)p->scaler.good);
     json_int(o, "updates_left_out", (int64_t)p->scaler.left_out);
@@ -380,7 +381,7 @@ static qfw_status read_metric(const qfw_doc *d, const char *name, double *value,
 
 static qfw_status parse_place(run *r, const qfw_doc *d, progress *p) {
     const char *name, *sha = "";
-    uint64_t is_over = 0;
+    uint64_t is_over = 0, passes = 1;
     QFW_TRY(read_count(d, "/global_step", &p->step));
     QFW_TRY(read_count(d, "/evaluated_step", &p->evaluated_step));
     QFW_TRY(read_count(d, "/num_input_tokens_seen", &p->num_tokens));
@@ -389,6 +390,9 @@ static qfw_status parse_place(run *r, const qfw_doc *d, progress *p) {
     QFW_TRY(read_count(d, "/evaluations_without_gain", &p->worse));
     QFW_TRY(read_count(d, "/is_over", &is_over));
     p->is_over = is_over != 0;
+    if (json_doc_api.kind(d, "/passes_of_a_batch") != QFW_DOC_ABSENT)
+        QFW_TRY(read_count(d, "/passes_of_a_batch", &passes));
+    p->passes = passes <= UINT32_MAX ? (uint32_t)passes : 0;
     QFW_TRY(json_doc_api.f64(d, "/loss_scale", &p->scaler.scale));
     QFW_TRY(read_count(d, "/updates_at_loss_scale", &p->scaler.good));
     QFW_TRY(read_count(d, "/updates_left_out", &p->scaler.left_out));

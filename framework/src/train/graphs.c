@@ -30,11 +30,6 @@ qfw_status graphs_place(const run *r, graph *g, const qfw_val *keep, uint32_t n_
     return status;
 }
 
-static int keeps_all(const run *r) {
-    const char *word = cfg_text(run_cfg(r, SECTION_TRAINER), "gradient_checkpointing");
-    return !strcmp(word, "none") || !strcmp(word, "false");
-}
-
 graph_env graphs_env(const run *r, uint32_t training) {
     return (graph_env){.host = r->host,
         .store = r->store,
@@ -69,7 +64,7 @@ static qfw_status emit_gradients(run *r, pass *p) {
     for (uint32_t i = 0; status == QFW_OK && i < r->n_trainables; i++)
         status = graph_store_value(p->g, r->trainables[i].param, &wrt[i]);
     if (status == QFW_OK)
-        status = graph_backward(p->g, p->loss, wrt, r->n_trainables, !keeps_all(r), grads);
+        status = graph_backward(p->g, p->loss, wrt, r->n_trainables, r->recompute, grads);
     for (uint32_t i = 0; status == QFW_OK && i < r->n_trainables; i++) {
         qfw_val state, sum;
         if (!grads[i]) continue;

@@ -14,8 +14,8 @@
 #include "files/safetensors.h"
 #include "plugin/loader.h"
 #include "train/best.h"
+#include "train/fit.h"
 #include "train/outputs.h"
-#include "train/plan_report.h"
 
 /* An object of one file; nothing where it does not exist. */
 static qfw_status say_file(json_out *o, const char *path) {
@@ -207,6 +207,8 @@ static void say_run(const run *r, const progress *p, json_out *o) {
         json_str(o, "metric_for_best_model", best_metric(r));
         json_float(o, "best_metric", p->best_value);
     }
+    json_str(o, "gradient_checkpointing", fit_recompute_name(r));
+    json_int(o, "passes_of_a_batch", r->passes);
     json_int(o, "plan_bytes", (int64_t)plan_total(r, &need));
     if (plan_is_host(r)) /* else the plan is the device's, and says nothing of the process */
         json_int(o, "process_peak_bytes", (int64_t)process_peak());

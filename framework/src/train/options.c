@@ -123,7 +123,8 @@ static const qfw_option trainer_options[] = {
     QFW_OPTION(QFW_OPT_INT, "gradient_accumulation_steps", "1", 1, 65536, NULL, "passes an update"),
     QFW_OPTION(QFW_OPT_ENUM, "gradient_checkpointing", "auto", 0, 0,
         "auto|full|selective|none|true|false",
-        "full (true): keep layer inputs only; none (false): keep all; auto is full so far"),
+        "what the backward computes again. full (true): all but layer inputs; selective: what is "
+        "cheap and the largest product; none (false): nothing; auto: least that fits"),
     QFW_OPTION(QFW_OPT_FLOAT, "learning_rate", "2e-5", 0, 1e3, NULL, "at its peak"),
     QFW_OPTION(QFW_OPT_ENUM, "lr_scheduler_type", "linear", 0, 0,
         "linear|cosine|cosine_with_restarts|polynomial|constant|constant_with_warmup",

@@ -188,11 +188,14 @@ static int compare_longest(const void *a, const void *b) {
 qfw_status packing_longest(const run *r, const packing *p, dataset *d, uint32_t n, uint64_t *rows) {
     const uint32_t n_units = p ? p->n : (uint32_t)dataset_count(d);
     uint64_t *length = mem_alloc(n_units, sizeof *length);
+    const uint64_t most = r->length_cap * (p ? 1 : (uint64_t)batch_segments(r, d));
     *rows = 0;
     if (!length) return QFW_E_NOMEM;
     for (uint32_t u = 0; u < n_units; u++)
         for (uint32_t k = p ? p->first[u] : u; k < (p ? p->first[u + 1] : u + 1); k++)
             length[u] += batch_rows(r, dataset_at(d, p ? p->row[k] : k));
+    for (uint32_t u = 0; most && u < n_units; u++)
+        if (length[u] > most) length[u] = most;
     qsort(length, n_units, sizeof *length, compare_longest);
     for (uint32_t u = 0; u < n_units && u < n; u++) *rows += length[u];
     mem_free(length);

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "base/process.h"
+#include "train/fit.h"
 #include "train/judge.h"
 #include "train/progress.h"
 #include "train/reference.h"
@@ -89,8 +90,8 @@ static uint64_t add_adapters(const run *r, plan_items *items) {
 static uint64_t add_step(const plan_need *need, plan_items *items) {
     const uint64_t workspace = need->main->workspace_bytes;
     if (need->cache_bytes) add(items, "keys and values", need->cache_bytes, "%s", need->cache_note);
-    add(items, "activations", need->step_bytes - workspace, "%lld tokens a pass at most",
-        (long long)need->n_rows);
+    add(items, "activations", need->step_bytes - workspace, "%lld tokens a pass at most%s",
+        (long long)need->n_rows, need->recompute);
     add(items, "workspace", workspace, "of the ops");
     add(items, "inputs", need->input_bytes, "%s", "");
     if (need->judge_bytes) add(items, "scoring", need->judge_bytes, "%s", need->judge_note);
@@ -133,8 +134,7 @@ static uint64_t fixed_bytes(const run *r, const plan_need *need) {
     return plan_total(r, need) - need->cache_bytes - need->step_bytes - need->input_bytes;
 }
 
-/* What the total must not exceed; 0: unknown. */
-static uint64_t limit_bytes(const run *r) {
+uint64_t plan_limit(const run *r) {
     const uint64_t set = (uint64_t)cfg_int(run_cfg(r, SECTION_RUN), "max_memory");
     const uint64_t available = r->dev.info.free_bytes;
     if (set || !available) return set;
@@ -197,8 +197,8 @@ void plan_print(const run *r, const plan_need *need, FILE *out) {
     fprintf(out, "\nPlan for %s: %s\n", r->dev.name, r->dev.info.name);
     for (uint32_t i = 0; i < n_device; i++)
         print_line(out, items.item[i].name, items.item[i].bytes, items.item[i].note);
-    if (limit_bytes(r))
-        snprintf(note, sizeof note, "of %s %s", format_bytes(limit_bytes(r), limit),
+    if (plan_limit(r))
+        snprintf(note, sizeof note, "of %s %s", format_bytes(plan_limit(r), limit),
             is_set ? "that max_memory allows" : "available");
     print_line(out, "peak", plan_total(r, need), note);
     for (uint32_t i = n_device; i < items.n; i++)
@@ -210,7 +210,7 @@ void plan_print(const run *r, const plan_need *need, FILE *out) {
 /* --- when it does not fit --- */
 
 typedef struct hints {
-    char text[400];
+    char text[900];
     size_t n;
 } hints;
 
@@ -242,7 +242,7 @@ static void collect_hints(const run *r, const plan_need *need, uint64_t limit, h
 }
 
 qfw_status plan_check(const run *r, const plan_need *need) {
-    const uint64_t limit = limit_bytes(r), total = plan_total(r, need);
+    const uint64_t limit = plan_limit(r), total = plan_total(r, need);
     const int is_set = cfg_int(run_cfg(r, SECTION_RUN), "max_memory") != 0;
     char needed[32], have[32];
     hints h = {.n = 0};
@@ -259,23 +259,14 @@ qfw_status plan_check(const run *r, const plan_need *need) {
 plan_need train_need(const run *r) {
     const graphs *gs = r->graphs;
     const pass *train = gs->passes[PASS_TRAIN][0];
-    const char *recompute = cfg_text(run_cfg(r, SECTION_TRAINER), "gradient_checkpointing");
     plan_need need = {.main = train->p,
         .n_rows = train->n_rows,
         .step_bytes = gs->step_bytes,
         .input_bytes = gs->input_bytes,
         .host_bytes = gs->host_bytes,
         .scratch_bytes = gs->scratch_bytes + reference_bytes(r)};
-    char fewer[100] = "";
-    if (r->batch_size > 1)
-        snprintf(fewer, sizeof fewer,
-            "per_device_train_batch_size = %u with gradient_accumulation_steps = %u; or ",
-            r->batch_size / 2, r->accumulation * 2);
-    snprintf(need.smaller, sizeof need.smaller, "%s%smax_length below %llu", fewer,
-        !strcmp(recompute, "none") || !strcmp(recompute, "false")
-            ? "gradient_checkpointing = full; or "
-            : "",
-        (unsigned long long)dataset_longest(r->train, 1));
+    snprintf(need.recompute, sizeof need.recompute, ", gradient_checkpointing = %s",
+        fit_recompute_name(r));
     if (r->judge) {
         const plan_need j = r->judge->need(r->judge_inst);
         need.judge_bytes = j.cache_bytes + j.step_bytes + j.input_bytes;

@@ -10,11 +10,12 @@ typedef struct plan_need {
     int64_t n_rows;                                              /* tokens of that pass */
     uint64_t step_bytes, input_bytes, host_bytes, scratch_bytes; /* as in graphs */
     uint64_t cache_bytes;                                        /* of keys and values */
+    char recompute[48]; /* what of a step is computed again, for a note; "" nothing is */
     char cache_note[64];
     uint64_t
         judge_bytes; /* of who scores the weights while they are trained: keys, values, a pass */
     char judge_note[64];
-    char smaller[200]; /* settings that would shrink the pass, for a hint; "" none */
+    char smaller[600]; /* settings that would shrink the pass, for a hint; "" none */
 } plan_need;
 
 /* Whether the device's memory is this process's, so that the plan is of the whole process. */
@@ -23,6 +24,7 @@ plan_need train_need(const run *r);
 /* Everything on the device; where the device is the host, also what qfw itself keeps there. */
 uint64_t plan_total(const run *r, const plan_need *need);
 void plan_print(const run *r, const plan_need *need, FILE *out);
+uint64_t plan_limit(const run *r); /* what the total must not exceed; 0: unknown */
 /* E_PLAN_MEMORY with the numbers and the changes that would help, if the plan exceeds max_memory or
  * what the device has free. */
 qfw_status plan_check(const run *r, const plan_need *need);

@@ -14,6 +14,7 @@ struct progress {
     double first_loss, last_loss; /* of the first and last step */
     double best_value;            /* of the best evaluation (best.h) */
     uint64_t best_step, worse;    /* its step, 0: none yet; evaluations since without a gain */
+    uint32_t passes;              /* of a micro-batch (fit.h) */
     int is_over;                  /* early stopping has ended the run */
     scaler scaler;                /* of fp16 */
     uint64_t told_ns;             /* when a line was last printed */

@@ -19,9 +19,9 @@
 #include "train/best.h"
 #include "train/bnb.h"
 #include "train/checkpoint.h"
+#include "train/fit.h"
 #include "train/outputs.h"
 #include "train/packing.h"
-#include "train/plan_report.h"
 #include "train/profile.h"
 #include "train/reference.h"
 
@@ -195,6 +195,7 @@ static qfw_status open_data(run *r, FILE *out) {
 /* Updates of the run, as transformers counts them. */
 static void count_steps(run *r) {
     const qfw_cfg *t = run_cfg(r, SECTION_TRAINER);
+    r->passes = 1;
     r->batch_size = (uint32_t)cfg_int(t, "per_device_train_batch_size");
     r->eval_batch_size = (uint32_t)cfg_int(t, "per_device_eval_batch_size");
     r->accumulation = (uint32_t)cfg_int(t, "gradient_accumulation_steps");
@@ -249,6 +250,9 @@ static void print_steps(const run *r, FILE *out) {
         format_count(r->max_steps, steps), r->max_steps == 1 ? "" : "s",
         format_count(r->steps_per_epoch, epoch), r->batch_size, unit, r->batch_size == 1 ? "" : "s",
         r->accumulation, r->accumulation == 1 ? "" : "es");
+    if (r->passes > 1)
+        fprintf(out, "  a batch of %u %ss is taken in %u passes: in one it would not fit\n",
+            r->batch_size * r->passes, unit, r->passes);
 }
 
 /* Everything that can be known before memory is taken. */
@@ -260,15 +264,13 @@ qfw_status train_prepare(run *r, FILE *out) {
     QFW_TRY(run_open_device(r));
     if (r->trainer->flags & QFW_TRAINER_NEEDS_REF) QFW_TRY(adapters_declare_reference(r));
     QFW_TRY(trainables_declare(r));
-    QFW_TRY(graphs_plan(r));
-    if (r->judge) QFW_TRY(r->judge->plan(r, &r->judge_inst));
+    QFW_TRY(fit_plan(r));
     QFW_TRY(best_check(r));
-    r->process_bytes = process_resident();
     const plan_need need = train_need(r);
     plan_print(r, &need, out);
     print_steps(r, out);
     fflush(out); /* before the lines of the log, where both go to one file */
-    return plan_check(r, &need);
+    return fit_check(r);
 }
 
 static void print_file(FILE *out, const char *name, const char *what) {
@@ -348,7 +350,9 @@ static qfw_status find_place(run *r, char **from, progress *p) {
     if (!*from && strcmp(text_of(r, SECTION_RUN, "resume_from_checkpoint"), "none"))
         log_line(QFW_LOG_INFO, "%s holds no checkpoint to resume from: starting at step 1",
             text_of(r, SECTION_RUN, "output_dir"));
-    return *from ? checkpoint_place(r, *from, p) : QFW_OK;
+    if (!*from) return QFW_OK;
+    QFW_TRY(checkpoint_place(r, *from, p));
+    return fit_passes(r, p->passes);
 }
 
 /* Everything that can be known without memory and without writing. */

@@ -114,10 +114,10 @@ typedef struct run {
     const judge *judge; /* NULL: none */
     void *judge_inst;
 
-    uint64_t steps_per_epoch, max_steps; /* updates */
-    uint32_t batch_size, eval_batch_size, accumulation;
-    output_lock lock;       /* of output_dir (outputs.h) */
-    uint64_t process_bytes; /* what the process held when the plan was made */
+    uint64_t steps_per_epoch, max_steps;                                   /* updates */
+    uint32_t batch_size, eval_batch_size, accumulation, recompute, passes; /* fit.h */
+    output_lock lock;                   /* of output_dir (outputs.h) */
+    uint64_t length_cap, process_bytes; /* fit.h; what the process held when the plan was made */
 } run;
 
 static inline const qfw_cfg *run_cfg(const run *r, uint32_t section) {

@@ -212,23 +212,6 @@ static qfw_status each_plugin_path(run *r, const char *key, qfw_status (*take)(c
     return QFW_OK;
 }
 
-/* Values that mean something in this field but that this build cannot do yet: refused by name. */
-static void refuse_unsupported(const run *r) {
-    static const struct {
-        uint32_t section;
-        const char *key, *value, *instead;
-    } later[] = {
-        {SECTION_TRAINER, "gradient_checkpointing", "selective", "full or none"},
-    };
-    for (size_t i = 0; i < COUNT(later); i++) {
-        const qfw_cfg *c = run_cfg(r, later[i].section);
-        const ini_entry *e = ini_find(r->ini, c->section, later[i].key);
-        if (e && !strcmp(e->value, later[i].value))
-            (void)cfg_problem(r->ini, c, later[i].key, "%s is not supported yet, wanted %s",
-                e->value, later[i].instead);
-    }
-}
-
 /* The built-in optimizer's keys mean nothing to another one. */
 static void check_optimizer_keys(const run *r) {
     static const char *const keys[] = {"weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon"};
@@ -421,7 +404,6 @@ qfw_status settings_read(run *r) {
     const uint32_t n_others = other_sections(r, others, MAX_OTHERS);
     const qfw_status status = option_check(r->ini, r->sections, MAX_SECTIONS, others, n_others);
     if (status == QFW_OK || run_cfg(r, SECTION_PLUGINS)) {
-        refuse_unsupported(r);
         check_together(r);
     }
     err_sort(r->ini->path);
