@@ -10,8 +10,8 @@
 #include "cpu.h"
 
 enum {
-    PANEL_COLS = 128,
-    PANEL_STEPS = 512,
+    PANEL_COLS = 64,
+    PANEL_STEPS = 1024,
     TURNED = 16,
     ITEM_ROWS = 2048,
     FEW_ROWS = 24,
