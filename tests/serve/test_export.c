@@ -80,11 +80,18 @@ static void merged_after_training(void **state) {
     run_ini("ad.ini", NULL);
     if (c.exit_code) fail_msg("%s", c.err);
     assert_true(printed_error() < 1e-4); /* the base as trained, to fp32's rounding */
-    assert_non_null(strstr(c.out, "the same next token in 12 of 12"));
+    assert_non_null(strstr(c.out, "at 96 tokens of 12 rows"));
+    assert_non_null(strstr(c.out, "the same next token in 96 of 96"));
     assert_true(file_exists(temp_path("ad/merged/model.safetensors")));
     assert_true(file_exists(temp_path("ad/merged/config.json")));
     assert_true(file_exists(temp_path("ad/merged/tokenizer.json")));
     assert_true(file_exists(temp_path("ad/adapter_model.safetensors")));
+    /* A run elsewhere does not write over a model that it finds below its folder. */
+    assert_int_equal(dir_make(temp_path("ad2/merged")), QFW_OK);
+    temp_text("ad2/merged/model.safetensors", "mine");
+    run_ini("ad.ini", "--set=run.output_dir=ad2");
+    assert_int_equal(c.exit_code, EXIT_OUTPUT);
+    assert_non_null(strstr(c.err, "ad2/merged: it holds a model already"));
 }
 
 static float *read_all(st_file *f, const char *name, int64_t *n) {
@@ -208,14 +215,15 @@ static void on_packed(const char *keys, int exit_code, const char *says) {
 /* Bytes of the checkpoint's header changed, as many for as many. */
 static void alter_header(const char *from, const char *to) {
     char *data = NULL;
-    size_t n = 0;
+    size_t n = 0, found = 0;
     assert_int_equal(strlen(from), strlen(to));
     assert_int_equal(file_read(temp_path("packed/model.safetensors"), 1 << 26, &data, &n), QFW_OK);
-    for (size_t i = 8; i + strlen(from) < n; i++)
+    for (size_t i = 8; i + strlen(from) < n && !found; i++)
         if (!memcmp(data + i, from, strlen(from))) {
             memcpy(data + i, to, strlen(to));
-            break;
+            found = i;
         }
+    assert_true(found > 0);
     assert_int_equal(file_write(temp_path("packed/model.safetensors"), data, n), QFW_OK);
     mem_free(data);
 }
@@ -238,12 +246,14 @@ static void packed_checkpoints_that_are_wrong(void **state) {
     alter_header(
         "\"quant_type\": \"nf4\", \"blocksize\": 96", "\"quant_type\": \"nf4\", \"blocksize\": 64");
     on_packed("", 0, "");
+    alter_header("\"U8\", \"shape\": [8192, 1]", "\"BF16\", \"shape\": [4096 ]");
+    on_packed("", 0, ""); /* bnb_4bit_quant_storage is a name */
 }
 
 static void refused(const char *word, int exit_code, const char *says) {
     run_ini("export.ini", word);
     if (c.exit_code != exit_code || !strstr(c.err, says))
-        fail_msg("%s: exit %d, %s, wanted %s", word, c.exit_code, c.err, says);
+        fail_msg("%s: exit %d, %s, wanted %s", word ? word : "", c.exit_code, c.err, says);
 }
 
 static void what_cannot_be_merged(void **state) {

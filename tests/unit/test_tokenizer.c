@@ -43,17 +43,36 @@ static void refused(
 
 static void test_ids(void **state) {
     (void)state;
-    refused("bytefallback", "\"<0x00>\": 3,", "\"<0x00>\": 497,", "E_TOK_ID",
-        "tokenizer\\.json: token '<0x00>' has the id 497, wanted 0 \\.\\. 496: there are 497");
+    refused("bytefallback", "\"<0x00>\": 3,", "\"<0x00>\": 623,", "E_TOK_ID",
+        "tokenizer\\.json: token '<0x00>' has the id 623, wanted 0 \\.\\. 622: an eighth more "
+        "than there are tokens, and 64");
     refused("bytefallback", "\"<0x00>\": 3,", "\"<0x00>\": -1,", "E_TOK_ID", "has the id -1");
     refused("bytefallback", "\"<0x00>\": 3,", "\"<0x00>\": 2147483647,", "E_TOK_ID", "2147483647");
     refused("bytefallback", "\"<0x00>\": 3,", "\"<0x00>\": 5000000000,", "E_TOK_ID", "5000000000");
     refused("bytefallback", "\"<0x00>\": 3,", "\"<0x00>\": 4,", "E_TOK_ID",
         "tokens '<0x0[01]>' and '<0x0[01]>' have one id, 4");
     refused("bytefallback", "\"<0x00>\": 3,", "\"<0x00>\": \"3\",", "E_TOK_ID", "not an integer");
-    refused("bytefallback", "\"<0x00>\": 3,", "", "E_TOK_ID", "no holes");
     refused(
-        "bytefallback", "\"id\": 496", "\"id\": 497", "E_TOK_ID", "<\\|user\\|>' has the id 497");
+        "bytefallback", "\"id\": 496", "\"id\": 700", "E_TOK_ID", "<\\|user\\|>' has the id 700");
+}
+
+/* An id without a token is no text; what is behind it is as it was. */
+static void test_holes(void **state) {
+    static const int32_t three[] = {496, 5, 509};
+    tokenizer *t = NULL;
+    char *text = NULL;
+    size_t n = 0;
+    (void)state;
+    assert_int_equal(
+        tokenizer_open(altered("bytefallback", "\"id\": 496", "\"id\": 510"), 0, &t), QFW_OK);
+    assert_int_equal(tokenizer_size(t), 511);
+    assert_null(tokenizer_token(t, 496));
+    assert_string_equal(tokenizer_token(t, 510), "<|user|>");
+    assert_int_equal(tokenizer_id(t, "<|user|>"), 510);
+    assert_int_equal(tokenizer_decode(t, three, 3, 0, &text, &n), QFW_OK);
+    assert_int_equal(n, 1);
+    mem_free(text);
+    tokenizer_close(t);
 }
 
 #define FOUR "\xe2\x96\x81\xe2\x96\x81\xe2\x96\x81\xe2\x96\x81" /* four times this is the longest */
@@ -508,6 +527,7 @@ static void test_no_memory(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ids),
+        cmocka_unit_test(test_holes),
         cmocka_unit_test(test_merges),
         cmocka_unit_test(test_added),
         cmocka_unit_test(test_unsupported),

@@ -16,19 +16,37 @@
 #include "train/progress.h"
 #include "train/to_gguf.h"
 
-enum { PROBED_ROWS = 64, PASS_TOKENS = 512 };
+enum { PROBED_ROWS = 32, PROBED_TOKENS = 8, PASS_TOKENS = 512 };
 
-/* The first rows of [data] eval and the logits after each, but for its last token. */
+/* The first rows of [data] eval, and the logits that tell some of the trained tokens of each. */
 typedef struct probe {
     dataset *rows;
-    uint32_t n;
+    uint32_t n, n_tokens;
     int64_t vocab;
-    float *logits; /* [n, vocab] */
+    float *logits; /* [n_tokens, vocab] */
 } probe;
 
 static void close_probe(probe *p) {
     dataset_close(p->rows);
     mem_free(p->logits);
+}
+
+/* Place of the i-th token to tell, spread over those that are trained; 0: there are no more. */
+static int64_t told_token(const qfw_seq *s, uint32_t i) {
+    const uint32_t n = s->n_trained < PROBED_TOKENS ? s->n_trained : PROBED_TOKENS;
+    if (i >= n) return 0;
+    const uint32_t wanted = (uint32_t)((uint64_t)(i + 1) * s->n_trained / n); /* counted from 1 */
+    uint32_t seen = 0;
+    for (int64_t t = 1; t < s->n; t++)
+        if (s->trained[t] && ++seen == wanted) return t;
+    return 0;
+}
+
+static uint32_t count_told(const probe *p) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < p->n; i++)
+        for (uint32_t k = 0; told_token(&dataset_at(p->rows, i)->seq[0], k); k++) n++;
+    return n;
 }
 
 static qfw_status open_probe(run *r, probe *p) {
@@ -42,8 +60,9 @@ static qfw_status open_probe(run *r, probe *p) {
     QFW_TRY(dataset_open(path, &o, &p->rows));
     const uint64_t n = dataset_count(p->rows);
     p->n = n < PROBED_ROWS ? (uint32_t)n : PROBED_ROWS;
+    p->n_tokens = count_told(p);
     p->vocab = r->facts.vocab;
-    p->logits = mem_alloc(p->n * (size_t)p->vocab, sizeof *p->logits);
+    p->logits = mem_alloc(p->n_tokens * (size_t)p->vocab, sizeof *p->logits);
     return p->logits ? QFW_OK : QFW_E_NOMEM;
 }
 
@@ -59,9 +78,13 @@ static qfw_status plan_engine(run *r, const probe *p, engine **e) {
 static qfw_status read_logits(engine *e, const probe *p, float *logits) {
     for (uint32_t i = 0; i < p->n; i++) {
         const qfw_seq *s = &dataset_at(p->rows, i)->seq[0];
-        const engine_append a = {0, s->token, s->n > 1 ? s->n - 1 : 1};
+        int64_t read = 0, token;
         engine_forget(e);
-        QFW_TRY(engine_read(e, &a, 1, logits + (size_t)i * (size_t)p->vocab));
+        for (uint32_t k = 0; (token = told_token(s, k)) > 0; k++, logits += p->vocab) {
+            const engine_append a = {0, s->token + read, token - read};
+            QFW_TRY(engine_read(e, &a, 1, logits));
+            read = token;
+        }
     }
     return QFW_OK;
 }
@@ -78,25 +101,26 @@ static int64_t top_of(const float *logits, int64_t n) {
 static void print_error(const probe *p, const float *now, FILE *out) {
     double worst = 0, largest = 0, sum = 0;
     uint32_t same = 0;
-    const size_t n = p->n * (size_t)p->vocab;
+    const size_t n = p->n_tokens * (size_t)p->vocab;
     for (size_t i = 0; i < n; i++) {
         const double off = fabs((double)now[i] - (double)p->logits[i]);
         worst = fmax(worst, off);
         largest = fmax(largest, fabs((double)p->logits[i]));
         sum += off;
     }
-    for (uint32_t i = 0; i < p->n; i++)
+    for (uint32_t i = 0; i < p->n_tokens; i++)
         same += top_of(now + i * p->vocab, p->vocab) == top_of(p->logits + i * p->vocab, p->vocab);
     fprintf(out,
-        "  error      against base and adapter as trained, after %u rows of [data] eval:\n"
+        "  error      against base and adapter as trained, at %u tokens of %u rows of [data] "
+        "eval:\n"
         "             logits off by %.2e at most, %.2e on average (largest logit %.1f); the same "
         "next token in %u of %u\n",
-        p->n, worst, sum / (double)n, largest, same, p->n);
+        p->n_tokens, p->n, worst, sum / (double)n, largest, same, p->n_tokens);
 }
 
 static qfw_status measure_with(run *r, const probe *p, FILE *out) {
     engine *e = NULL;
-    float *now = mem_alloc(p->n * (size_t)p->vocab, sizeof *now);
+    float *now = mem_alloc(p->n_tokens * (size_t)p->vocab, sizeof *now);
     qfw_status status = now ? run_open_model(r) : QFW_E_NOMEM;
     if (status == QFW_OK) status = run_open_device(r);
     if (status == QFW_OK) status = plan_engine(r, p, &e);

@@ -15,7 +15,7 @@
 
 /* --- vocab.c: strings and their ids --- */
 typedef struct vocabulary {
-    const char **text; /* by id, the base vocabulary and the added tokens; from the arena */
+    const char **text; /* by id, the base vocabulary and the added tokens; NULL: a hole */
     char *arena;
     struct vocab_slot { /* hash table of the base vocabulary */
         uint32_t hash;
@@ -24,7 +24,7 @@ typedef struct vocabulary {
     size_t n, n_base, n_slots, longest;
 } vocabulary;
 
-/* Every id is below the number of tokens, and each is one token's: E_TOK_ID. */
+/* n is the largest id + 1, hardly more than there are tokens; an id is one token's: E_TOK_ID. */
 qfw_status vocab_load(
     const json_node *base, const json_node *added, const char *file, vocabulary *out);
 void vocab_free(vocabulary *v);

@@ -178,7 +178,17 @@ uint32_t bnb_check(const run *r, st_file *f, const qfw_param_desc *d) {
             cfg_text(run_cfg(r, SECTION_MODEL), "path"), d->name);
         return 0;
     }
-    if (!has_size(t, QFW_U8, quant4_code_bytes(n))) complain(t, "two codes a byte of U8");
+    state_name(r, state);
+    if (t->bytes >= (uint64_t)n * 2 && !find_part(f, t->name, "absmax")) {
+        (void)err_also("E_MODEL_SHAPE", QFW_E_DATA,
+            "%s: %s: %s, not quantised (llm_int8_skip_modules?), wanted 4 bits as the other "
+            "linears "
+            "of the checkpoint; hint: the 16-bit checkpoint, with [model] load_in_4bit",
+            t->file, t->name, t->dtype_name);
+        return found;
+    }
+    /* The codes are the same bytes whatever bnb_4bit_quant_storage calls them. */
+    if (t->bytes != quant4_code_bytes(n)) complain(t, "two codes a byte");
     for (const char *const *part = parts_of(r); *part; part++) {
         const st_tensor *p = find_part(f, t->name, *part);
         if (p)
@@ -187,7 +197,6 @@ uint32_t bnb_check(const run *r, st_file *f, const qfw_param_desc *d) {
             missing(r, t->name, *part);
         found += p != NULL;
     }
-    state_name(r, state);
     const st_tensor *s = find_part(f, t->name, state);
     if (s)
         check_state(r, f, s, d);

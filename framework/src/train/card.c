@@ -318,6 +318,13 @@ static qfw_status write_card(
     return status;
 }
 
+int outputs_has_card(const run *r) {
+    char *path = path_join(cfg_text(run_cfg(r, SECTION_RUN), "output_dir"), "README.md");
+    const int has = path && file_exists(path) && !is_foreign(path);
+    mem_free(path);
+    return has;
+}
+
 qfw_status outputs_card(const run *r, const char *folder, const progress *p) {
     char *path = path_join(folder, "README.md");
     qfw_status status = path ? QFW_OK : QFW_E_NOMEM;

@@ -50,6 +50,15 @@ static const output_mark *find_mark(const run *r, const output_kind *k, int is_o
     return NULL;
 }
 
+/* A merged model that another run left below output_dir. */
+static int holds_merged(const run *r) {
+    char *folder = path_join(output_dir(r), "merged");
+    const int merges = strcmp(cfg_text(run_cfg(r, SECTION_EXPORT), "merged"), "none") != 0;
+    const int holds = merges && folder && holds_something(folder, "model*");
+    mem_free(folder);
+    return holds;
+}
+
 /* What is there is neither overwritten nor mixed with something else by accident. */
 static qfw_status check_unused(const run *r, const output_kind *k) {
     err_clear();
@@ -57,8 +66,13 @@ static qfw_status check_unused(const run *r, const output_kind *k) {
     if (err_count()) return err_status(); /* it could not be looked at */
     const int goes_on =
         k->resumes && strcmp(cfg_text(run_cfg(r, SECTION_RUN), "resume_from_checkpoint"), "none");
-    if ((!own && !other) || cfg_int(run_cfg(r, SECTION_RUN), "overwrite_output_dir")) return QFW_OK;
-    if (own && goes_on) return QFW_OK;
+    if (cfg_int(run_cfg(r, SECTION_RUN), "overwrite_output_dir") || (own && goes_on)) return QFW_OK;
+    if (!own && !other && k->resumes && holds_merged(r))
+        return err_fail("E_OUT_EXISTS", QFW_E_IO,
+            "%s/merged: it holds a model already; hint: another output_dir keeps it, --set "
+            "run.overwrite_output_dir=true starts over",
+            output_dir(r));
+    if (!own && !other) return QFW_OK;
     return err_fail("E_OUT_EXISTS", QFW_E_IO,
         "%s: it holds %s already; hint: %sanother output_dir keeps it, "
         "--set run.overwrite_output_dir=true starts over",

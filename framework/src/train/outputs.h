@@ -34,6 +34,7 @@ qfw_status outputs_resolved(const run *r, const char *folder); /* resolved.ini *
 /* README.md, the model card, from the finished trainer_log.jsonl; one that qfw did not write stays
  * as it is. */
 qfw_status outputs_card(const run *r, const char *folder, const progress *p);
+int outputs_has_card(const run *r); /* output_dir holds one, and qfw wrote it */
 /* manifest.json of the run: what went in (data, base, config, plugins, with hashes) and what came
  * out. */
 qfw_status outputs_manifest(const run *r, const char *folder, const progress *p);

@@ -289,7 +289,7 @@ static void print_outputs(const run *r, const progress *p, FILE *out) {
     if (!strcmp(text_of(r, SECTION_TRAINER, "report_to"), "tensorboard"))
         print_file(out, "runs/", "the same for TensorBoard");
     print_file(out, "resolved.ini", "all its settings");
-    print_file(out, "README.md", "the model card");
+    if (outputs_has_card(r)) print_file(out, "README.md", "the model card");
     print_file(out, "manifest.json", "what went in and came out, by hash");
     if (r->flags.profile)
         print_file(out, "profile.json", "a trace for ui.perfetto.dev or chrome://tracing");
