@@ -370,6 +370,17 @@ static void c10_a_resume_under_other_settings(void **state) {
     assert_false(has_line(case_command.err, "resume_from_checkpoint was"));
 }
 
+/* A rate of 0 moves nothing, and is told once. */
+static void f7_a_loss_that_stands_still(void **state) {
+    (void)state;
+    tiny_make("case");
+    temp_text("case/rows.jsonl", "{\"input_ids\": [5, 6, 7, 8], \"labels\": [-100, 6, 7, 8]}\n");
+    alter("run.ini", "max_steps = 1\n", "max_steps = 60\nlearning_rate = 0\n");
+    trains("nowhere");
+    assert_true(has_line(case_command.err, "step 50: the loss has been 4\\.[0-9]+ for 50 steps"));
+    assert_false(has_line(case_command.err, "step 51: the loss"));
+}
+
 /* A loss that is finite, but whose gradient's square is not. */
 static void f2_a_gradient_that_is_not_finite(void **state) {
     (void)state;
@@ -399,6 +410,7 @@ int main(void) {
         cmocka_unit_test(d_accepted),
         cmocka_unit_test(d8_pairs),
         cmocka_unit_test(c10_a_resume_under_other_settings),
+        cmocka_unit_test(f7_a_loss_that_stands_still),
         cmocka_unit_test(f1_a_loss_that_is_not_finite),
         cmocka_unit_test(f2_a_gradient_that_is_not_finite),
     };

@@ -17,6 +17,7 @@
 #include "train/best.h"
 #include "train/checkpoint.h"
 #include "train/packing.h"
+#include "train/watch.h"
 
 /* What the loop holds while it runs. */
 typedef struct loop {
@@ -28,6 +29,7 @@ typedef struct loop {
     uint32_t *before;         /* the rows before each of them */
     uint64_t epoch;           /* whose order that is; UINT64_MAX before the first */
     const qfw_example **rows; /* of one micro-batch */
+    watch watch;
 } loop;
 
 static uint64_t n_train(const run *r) { return r->units->n; }
@@ -186,6 +188,20 @@ static void log_not_finite(loop *l, double loss) {
     err_join();
 }
 
+static void warn(loop *l, double loss) {
+    double mean;
+    if (watch_norm(&l->watch, l->p.grad_norm, &mean))
+        log_line(QFW_LOG_WARN,
+            "step %llu: the gradient norm is %.3g, its mean over the steps before is %.3g; hint: a "
+            "lower learning_rate, more warmup_steps",
+            (unsigned long long)l->p.step, l->p.grad_norm, mean);
+    if (watch_loss(&l->watch, loss))
+        log_line(QFW_LOG_WARN,
+            "step %llu: the loss has been %.6g for %d steps; hint: see learning_rate (it is %.3g) "
+            "and the tokens that --dry-run shows as trained",
+            (unsigned long long)l->p.step, loss, WATCH_SAME, l->p.lr);
+}
+
 static qfw_status one_step(loop *l) {
     const run *r = l->r;
     uint64_t epoch, first, n;
@@ -206,6 +222,7 @@ static qfw_status one_step(loop *l) {
     p->total_loss += loss;
     if (p->step == 1) p->first_loss = loss;
     p->last_loss = loss;
+    warn(l, loss);
     p->timed_ns += clock_ns() - started;
     p->timed_tokens += p->num_tokens - tokens;
     p->timed_steps++;
