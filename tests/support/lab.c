@@ -150,6 +150,7 @@ qfw_status lab_main(const lab *l, const run_flags *with, FILE *out) {
     FILE *nowhere = out ? NULL : fopen("/dev/null", "w");
     run_flags flags = *with;
     flags.ini_path = path;
+    flags.process_bytes = 16 << 20; /* what a sanitizer keeps in the same process is no matter */
     const qfw_status status = task_main(&flags, out ? out : nowhere);
     if (nowhere) fclose(nowhere);
     mem_free(path);

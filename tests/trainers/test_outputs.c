@@ -360,8 +360,8 @@ static char *printed(const lab *l, const run_flags *flags, qfw_status *status) {
 
 static void plan_needs_no_weights(void **state) {
     static const char *const parts[] = {"Plan for cpu", "weights, 4-bit", "weights, fp32",
-        "adapter", "gradients", "optimizer state", "activations", "workspace", "process", "peak",
-        "ops on cpu", "6 steps"};
+        "adapter", "gradients", "optimizer state", "activations", "workspace", "process, libraries",
+        "peak", "ops on cpu", "6 steps"};
     qfw_status status;
     (void)state;
     lab *l = open_lab(qlora);

@@ -6,7 +6,6 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/process.h"
 #include "files/file.h"
 #include "files/json.h"
 #include "train/outputs.h"
@@ -76,7 +75,7 @@ qfw_status stops_read(const run *r, int32_t stops[MAX_STOPS], uint32_t *n) {
 
 qfw_status serve_plan(run *r, const engine *e, FILE *out) {
     const plan_need need = engine_need(e);
-    r->process_bytes = process_resident();
+    plan_measure(r);
     plan_print(r, &need, out);
     fflush(out);
     return plan_check(r, &need);

@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "base/process.h"
 #include "train/judge.h"
 #include "train/progress.h"
 
@@ -54,7 +53,7 @@ static qfw_status replan(run *r, uint64_t *total) {
     *total = UINT64_MAX;
     QFW_TRY(graphs_plan(r));
     if (r->judge && !r->judge_inst) QFW_TRY(r->judge->plan(r, &r->judge_inst));
-    r->process_bytes = process_resident();
+    plan_measure(r);
     const plan_need need = train_need(r);
     *total = plan_total(r, &need);
     return QFW_OK;

@@ -102,8 +102,8 @@ static void add_host(
     const run *r, const plan_need *need, plan_items *items, uint64_t past_loading) {
     const uint64_t loading = weights_load_bytes(r);
     if (need->host_bytes) add(items, "reference ops", need->host_bytes, "on the host");
-    add(items, "process", r->process_bytes + need->scratch_bytes,
-        "the program, tokenizer and data%s", plan_is_host(r) ? "" : ", on the host");
+    add(items, "process, libraries", r->process_bytes + need->scratch_bytes,
+        "with tokenizer and data%s", plan_is_host(r) ? "" : ", on the host");
     past_loading += need->host_bytes + need->scratch_bytes;
     if (loading > past_loading)
         add(items, "loading", loading - past_loading, "more than a step needs");
@@ -134,6 +134,11 @@ static uint64_t fixed_bytes(const run *r, const plan_need *need) {
     return plan_total(r, need) - need->cache_bytes - need->step_bytes - need->input_bytes;
 }
 
+void plan_measure(run *r) {
+    if (!r->process_bytes) r->process_bytes = r->flags.process_bytes;
+    if (!r->process_bytes) r->process_bytes = process_resident();
+}
+
 uint64_t plan_limit(const run *r) {
     const uint64_t set = (uint64_t)cfg_int(run_cfg(r, SECTION_RUN), "max_memory");
     const uint64_t available = r->dev.info.free_bytes;
@@ -161,7 +166,7 @@ static void print_placement(const run *r, const plan *p, FILE *out) {
 
 static void print_line(FILE *out, const char *name, uint64_t bytes, const char *note) {
     char text[32];
-    fprintf(out, "  %-16s %11s%s%s\n", name, format_bytes(bytes, text), *note ? "   " : "", note);
+    fprintf(out, "  %-18s %11s%s%s\n", name, format_bytes(bytes, text), *note ? "   " : "", note);
 }
 
 /* How the trainer's reference is come by, and what shared prompts save in an epoch. */

@@ -20,6 +20,9 @@ typedef struct plan_need {
 
 /* Whether the device's memory is this process's, so that the plan is of the whole process. */
 int plan_is_host(const run *r);
+/* What this process holds, libraries included: once, when the first plan is made, so that all plans
+ * of a run are compared alike. */
+void plan_measure(run *r);
 plan_need train_need(const run *r);
 /* Everything on the device; where the device is the host, also what qfw itself keeps there. */
 uint64_t plan_total(const run *r, const plan_need *need);

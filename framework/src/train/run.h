@@ -23,6 +23,7 @@ typedef struct run_flags {
     uint32_t n_set;
     uint32_t n_rows; /* training rows to show token by token; 0: one */
     int plan_only, dry_run, resume, profile;
+    uint64_t process_bytes; /* what the process is said to hold before the run; 0: as measured */
 } run_flags;
 
 enum {
@@ -102,7 +103,6 @@ typedef struct run {
     dataset *train, *eval;
     near_facts near; /* of the two */
     packing *units;  /* of train: what is counted as one of a batch */
-
     store *store;
     model_weight *weights;
     uint32_t n_weights;
